@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: (GPL-2.0 WITH Linux-syscall-note) OR MIT */
+/*
+ * snapbak.h - the contract between a Snapbak driver and the Snapbak library.
+ *
+ * A driver sits on the write path of an origin. The library copies. This
+ * header is the only thing that they share: the control requests, the layout
+ * of the memory that both map, and the meaning of each word in it. Three
+ * drivers speak it: the kernel module (requests are ioctls on
+ * /dev/snapbak/control), the nbdkit plugin (the same structures over a Unix
+ * socket) and the engine inside the addon (direct calls).
+ *
+ * Conventions:
+ *  - All fields are of fixed width, in native byte order, naturally aligned,
+ *    with explicit padding. 64-bit hosts only.
+ *  - Fields named "reserved" must be zero in requests; a driver that finds
+ *    anything else answers -EINVAL. Drivers zero them in replies.
+ *  - Every request structure starts with its own size, so that it can grow.
+ *  - Offsets and lengths are bytes; a block is 1 << block_shift bytes.
+ *  - A driver checks whatever it reads from shared memory before it uses it.
+ *    A library that writes rubbish there spoils its own backup, nothing else.
+ *
+ * A session belongs to one control descriptor. When the last reference to it
+ * is closed before FINISH succeeded, the driver breaks the session, lets every
+ * held write go, and the origin goes on.
+ */
+#ifndef _UAPI_LINUX_SNAPBAK_H
+#define _UAPI_LINUX_SNAPBAK_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define SNAPBAK_ABI_VERSION 1
+#define SNAPBAK_MAGIC 0x314b414250414e53ULL /* "SNAPBAK1", little endian */
+
+#define SNAPBAK_MIN_BLOCK_SHIFT 12 /* 4 KiB */
+#define SNAPBAK_MAX_BLOCK_SHIFT 20 /* 1 MiB */
+#define SNAPBAK_MAX_SLOTS (1u << 20)
+#define SNAPBAK_MAX_ORIGINS 64
+#define SNAPBAK_PAGE 4096 /* alignment of every area of the shared memory */
+
+/* ------------------------------------------------------------------------
+ * States of a session. A state only ever moves down this list.
+ */
+enum snapbak_state {
+	SNAPBAK_STATE_NEW = 0, /* opened; no shared memory yet */
+	SNAPBAK_STATE_READY = 1, /* set up; the library fills the bitmap */
+	SNAPBAK_STATE_ARMED = 2, /* the point in time is fixed; writes are watched */
+	SNAPBAK_STATE_FINISHED = 3, /* every listed block was copied */
+	SNAPBAK_STATE_BROKEN = 4, /* cannot be completed; see snapbak_reason */
+};
+
+/* Why a session broke. */
+enum snapbak_reason {
+	SNAPBAK_REASON_NONE = 0,
+	SNAPBAK_REASON_ABORTED = 1, /* the library asked for it */
+	SNAPBAK_REASON_CLOSED = 2, /* the control descriptor was closed (or its owner died) */
+	SNAPBAK_REASON_HOLD_TIMEOUT = 3, /* a write was held longer than the policy allows */
+	SNAPBAK_REASON_PROTOCOL = 4, /* the library broke the rules of the shared memory */
+	SNAPBAK_REASON_ORIGIN_GONE = 5, /* the origin was closed or removed */
+	SNAPBAK_REASON_STALLED = 6, /* the library lives, but drains nothing */
+};
+
+/* ------------------------------------------------------------------------
+ * Shared memory. Areas in this order, each aligned to SNAPBAK_PAGE:
+ * header | pending bitmap | event ring | free-slot ring | slots
+ */
+
+/*
+ * Index of a counter in snapbak_shm.counters. Written by the driver alone,
+ * read by anybody, each monotonic from SETUP on unless it says "now".
+ */
+enum snapbak_counter {
+	SNAPBAK_C_CAPTURED = 0, /* blocks captured into a slot */
+	SNAPBAK_C_CAPTURE_NS = 1, /* time that captures took, summed, ns */
+	SNAPBAK_C_INVALID = 2, /* blocks that could not be read for capture */
+	SNAPBAK_C_HELD = 3, /* writes that were held for want of a slot */
+	SNAPBAK_C_HELD_NOW = 4, /* now: writes held at this moment */
+	SNAPBAK_C_HELD_NS = 5, /* time that writes were held, summed, ns */
+	SNAPBAK_C_WANTED = 6, /* wanted events published */
+	SNAPBAK_C_DELAYED = 7, /* writes delayed by the throttle */
+	SNAPBAK_C_DELAYED_NS = 8, /* time that writes were delayed, summed, ns */
+	SNAPBAK_C_WAITED = 9, /* writes that waited for another's capture */
+	SNAPBAK_C_DISCARDS_DROPPED = 10, /* discards dropped in part or in whole */
+	SNAPBAK_C_EAGAIN = 11, /* no-wait writes that were refused */
+	SNAPBAK_C_SLOTS_USED = 12, /* now: slots not with the driver */
+	SNAPBAK_C_PROTOCOL_ERRORS = 13, /* rubbish found in shared memory */
+	SNAPBAK_C_HELD_MAX_NS = 14, /* the longest that one write was held, ns */
+	SNAPBAK_NR_COUNTERS = 32,
+};
+
+/*
+ * One position of a ring, alone in its cache line. Free-running: it counts
+ * entries since SETUP and wraps at 2^32; the place in the ring is
+ * position & (entries - 1).
+ */
+struct snapbak_ring_position {
+	__u32 value;
+	__u32 pad[15];
+};
+
+/*
+ * The header. Each group says who writes it; the other side only reads.
+ * Ring rule: the producer writes the entry, then releases head; the consumer
+ * acquires head, reads the entry, then releases tail.
+ */
+struct snapbak_shm {
+	/* 0: fixed by the driver at SETUP */
+	__u64 magic;
+	__u32 abi_version;
+	__u32 driver; /* enum snapbak_driver */
+	__u64 map_size; /* bytes of the whole mapping */
+	__u64 origin_size; /* bytes; need not be a multiple of anything */
+	__u64 nr_blocks; /* the last block may be shorter */
+	__u32 block_shift;
+	__u32 nr_slots;
+	__u32 nr_events; /* entries of the event ring, a power of two */
+	__u32 nr_free; /* entries of the free ring, a power of two >= nr_slots */
+	__u64 bitmap_off;
+	__u64 event_off;
+	__u64 free_off;
+	__u64 slots_off;
+	__u64 reserved0[5];
+
+	/* 128: state, written by the driver */
+	__u32 state; /* enum snapbak_state; stored last, with release */
+	__u32 reason; /* enum snapbak_reason */
+	__s32 error; /* negative errno behind the reason, or 0 */
+	__u32 pad0;
+	__u64 start_realtime_ns; /* CLOCK_REALTIME at the start instant */
+	__u64 start_monotonic_ns; /* CLOCK_MONOTONIC at the start instant */
+	__u64 arm_ns; /* how long writes were stopped for it */
+	__u64 reserved1[3];
+
+	/* 192: sleep flags; see "Wake-ups" below */
+	__u32 library_asleep; /* set by the library, taken by the driver */
+	__u32 pad1[15];
+	__u32 driver_waiting; /* written by the driver: writes that a kick could help */
+	__u32 pad2[15];
+
+	/* 320: ring positions */
+	struct snapbak_ring_position event_head; /* driver */
+	struct snapbak_ring_position event_tail; /* library */
+	struct snapbak_ring_position free_head; /* library */
+	struct snapbak_ring_position free_tail; /* driver */
+
+	/* 576: throttle, written by the library, clamped by the driver on use */
+	__u32 throttle_begin; /* slots in use at which delays begin; 0: no throttle */
+	__u32 throttle_full; /* slots in use that count as full */
+	__u64 throttle_rate; /* measured drain rate, bytes a second */
+	__u32 throttle_max_us; /* ceiling of one delay, microseconds */
+	__u32 pad3;
+	__u64 heartbeat; /* the library adds one whenever it has made progress */
+	__u64 reserved2[4];
+
+	/* 640: counters, written by the driver */
+	__u64 counters[SNAPBAK_NR_COUNTERS];
+
+	/* 896 */
+	__u64 reserved3[400];
+};
+
+/* What an event says. */
+enum snapbak_event_type {
+	SNAPBAK_EVENT_CAPTURED = 1, /* slot holds the block as of the start instant */
+	SNAPBAK_EVENT_WANTED = 2, /* a write waits for this block and no slot is free */
+	SNAPBAK_EVENT_INVALID = 3, /* the block could not be read; error says why */
+};
+
+/* Driver to library. At most one CAPTURED or INVALID a block and session. */
+struct snapbak_event {
+	__u64 block;
+	__u32 slot; /* CAPTURED only */
+	__u16 type; /* enum snapbak_event_type */
+	__s16 error; /* INVALID only: negative errno */
+};
+
+/*
+ * The bitmap: __u64 words, bit (b & 63) of word (b >> 6) is block b. Set =
+ * pending. The library sets bits while the session is READY; from ARMED on,
+ * both sides only clear them, each with one atomic read-modify-write.
+ *
+ * The free ring: __u32 slot numbers, library to driver. At SETUP every slot is
+ * with the driver; the library returns a slot once it has copied it.
+ *
+ * Wake-ups. Neither side wakes the other while it is awake:
+ *  - The library, before it sleeps: library_asleep = 1, full fence, look at
+ *    the event ring and at the state again, then poll(). The driver, after it
+ *    published or changed the state: full fence; if library_asleep, exchange
+ *    it with 0 and, if that was 1, wake.
+ *  - The driver, before a write waits: driver_waiting + 1, full fence, look at
+ *    the bit and at the free ring again, then wait. The library, after it
+ *    cleared bits, returned slots or took events: full fence; if
+ *    driver_waiting is not 0, KICK.
+ */
+
+/* ------------------------------------------------------------------------
+ * Control requests.
+ */
+
+enum snapbak_driver {
+	SNAPBAK_DRIVER_KERNEL = 1,
+	SNAPBAK_DRIVER_USER = 2,
+	SNAPBAK_DRIVER_EMBEDDED = 3,
+};
+
+/* Features, as bits of snapbak_query.features. */
+#define SNAPBAK_F_DISCARD (1ULL << 0) /* discards reach the lower device */
+#define SNAPBAK_F_WRITE_ZEROES (1ULL << 1)
+#define SNAPBAK_F_HOLD_POLICY (1ULL << 2)
+#define SNAPBAK_F_MULTI_START (1ULL << 3) /* START takes several sessions */
+#define SNAPBAK_F_THROTTLE (1ULL << 4) /* the throttle fields are honoured */
+
+/* QUERY: what the driver is. Allowed at any time. */
+struct snapbak_query {
+	__u32 size;
+	__u32 abi_version; /* out */
+	__u32 driver; /* out: enum snapbak_driver */
+	__u32 max_slots; /* out */
+	__u32 min_block_shift; /* out */
+	__u32 max_block_shift; /* out */
+	__u64 features; /* out: SNAPBAK_F_ */
+	__u8 version[32]; /* out: the driver's own, NUL-terminated */
+	__u64 reserved[8];
+};
+
+/*
+ * OPEN: begin a session on an origin. -EBUSY if it has one already, -ENODEV
+ * if there is no such origin. The kernel driver finds the origin by dev; a
+ * user or embedded driver has one only and wants 0.
+ */
+struct snapbak_open {
+	__u32 size;
+	__u32 flags; /* none yet: 0 */
+	__u64 dev; /* in: device number of the origin (kernel driver) */
+	__u64 origin_size; /* out, bytes */
+	__u32 sector_size; /* out: smallest unit for direct I/O on the lower device */
+	__u32 origin_flags; /* out: SNAPBAK_O_ */
+	__u64 lower_dev; /* out: device number of the lower device, 0: a file */
+	__u64 lower_inode; /* out: its inode where it is a file, else 0 */
+	__u64 lower_fsdev; /* out: st_dev of the file system that holds it, else 0 */
+	__u8 origin_id[64]; /* out: a name for people and manifests, NUL-terminated */
+	__u64 reserved[8];
+};
+
+#define SNAPBAK_O_BLOCK_DEVICE (1u << 0) /* the lower device is a block device */
+
+enum snapbak_on_full {
+	SNAPBAK_ON_FULL_BREAK = 0, /* a hold past its time breaks the session */
+	SNAPBAK_ON_FULL_HOLD = 1, /* keep holding while the session's owner lives */
+};
+
+/*
+ * SETUP: geometry and policy; the shared memory exists afterwards. The kernel
+ * driver's is then mapped from the control descriptor at offset 0; a user
+ * driver sends a descriptor of it.
+ */
+struct snapbak_setup {
+	__u32 size;
+	__u32 block_shift;
+	__u32 nr_slots; /* 1 to max_slots */
+	__u32 on_full; /* enum snapbak_on_full */
+	__u64 hold_timeout_ms; /* 1 to 86,400,000 */
+	__u64 map_size; /* out */
+	__u64 reserved[8];
+};
+
+/*
+ * START: fix the point in time. Stops new writes on every origin named,
+ * waits for those in flight, arms, lets writes go on. All or nothing:
+ * -ETIMEDOUT if the writes in flight did not end in time (nothing changed).
+ */
+struct snapbak_start {
+	__u32 size;
+	__u32 nr_others; /* further sessions to start at the same instant */
+	__u64 others; /* in: user pointer to __s32 control descriptors */
+	__u64 timeout_ms; /* 1 to 600,000 */
+	__u64 start_realtime_ns; /* out */
+	__u64 arm_ns; /* out */
+	__u64 reserved[6];
+};
+
+/* FINISH: all copied. -EBUSY while a block is pending or being captured. */
+struct snapbak_finish {
+	__u32 size;
+	__u32 flags; /* 0 */
+	__u64 reserved[4];
+};
+
+/* ABORT: give the session up; it is BROKEN afterwards, held writes go on. */
+struct snapbak_abort {
+	__u32 size;
+	__u32 reason; /* SNAPBAK_REASON_ABORTED or _STALLED */
+	__u64 reserved[4];
+};
+
+/* STATE: of the origin's session, whoever owns it; for "status". */
+struct snapbak_status {
+	__u32 size;
+	__u32 state; /* out; SNAPBAK_STATE_NEW with nr_slots 0: no session */
+	__u32 reason; /* out */
+	__s32 error; /* out */
+	__u64 dev; /* in, as for OPEN */
+	__u64 origin_size; /* out */
+	__u64 start_realtime_ns; /* out */
+	__u64 arm_ns; /* out */
+	__u64 nr_blocks; /* out */
+	__u64 pending_blocks; /* out */
+	__u32 block_shift; /* out */
+	__u32 nr_slots; /* out */
+	__u8 origin_id[64]; /* out */
+	__u64 counters[SNAPBAK_NR_COUNTERS]; /* out */
+	__u64 reserved[8];
+};
+
+#define SNAPBAK_IOC_TYPE 0xD5
+#define SNAPBAK_IOC_QUERY _IOWR(SNAPBAK_IOC_TYPE, 0x01, struct snapbak_query)
+#define SNAPBAK_IOC_OPEN _IOWR(SNAPBAK_IOC_TYPE, 0x02, struct snapbak_open)
+#define SNAPBAK_IOC_SETUP _IOWR(SNAPBAK_IOC_TYPE, 0x03, struct snapbak_setup)
+#define SNAPBAK_IOC_START _IOWR(SNAPBAK_IOC_TYPE, 0x04, struct snapbak_start)
+#define SNAPBAK_IOC_KICK _IO(SNAPBAK_IOC_TYPE, 0x05)
+#define SNAPBAK_IOC_FINISH _IOWR(SNAPBAK_IOC_TYPE, 0x06, struct snapbak_finish)
+#define SNAPBAK_IOC_ABORT _IOWR(SNAPBAK_IOC_TYPE, 0x07, struct snapbak_abort)
+#define SNAPBAK_IOC_STATUS _IOWR(SNAPBAK_IOC_TYPE, 0x08, struct snapbak_status)
+
+/* ------------------------------------------------------------------------
+ * Sizes, asserted wherever the header is compiled.
+ */
+#ifdef __cplusplus
+#define SNAPBAK_ASSERT(cond, what) static_assert(cond, what)
+#else
+#define SNAPBAK_ASSERT(cond, what) _Static_assert(cond, what)
+#endif
+
+SNAPBAK_ASSERT(sizeof(struct snapbak_shm) == SNAPBAK_PAGE, "snapbak_shm is one page");
+SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, state) == 128, "state");
+SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, library_asleep) == 192, "sleep flags");
+SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, event_head) == 320, "ring positions");
+SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, throttle_begin) == 576, "throttle");
+SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, counters) == 640, "counters");
+SNAPBAK_ASSERT(sizeof(struct snapbak_event) == 16, "snapbak_event");
+SNAPBAK_ASSERT(sizeof(struct snapbak_query) == 128, "snapbak_query");
+SNAPBAK_ASSERT(sizeof(struct snapbak_open) == 184, "snapbak_open");
+SNAPBAK_ASSERT(sizeof(struct snapbak_setup) == 96, "snapbak_setup");
+SNAPBAK_ASSERT(sizeof(struct snapbak_start) == 88, "snapbak_start");
+SNAPBAK_ASSERT(sizeof(struct snapbak_finish) == 40, "snapbak_finish");
+SNAPBAK_ASSERT(sizeof(struct snapbak_abort) == 40, "snapbak_abort");
+SNAPBAK_ASSERT(sizeof(struct snapbak_status) == 456, "snapbak_status");
+
+#endif /* _UAPI_LINUX_SNAPBAK_H */
