@@ -68,13 +68,17 @@ class Engine {
   void HandleClose(uint64_t owner);
   void Kick();
 
+  // The origin goes: breaks a session that runs, waits for writes inside.
+  void Close();
+
  private:
   struct Session;
 
   Engine(LowerDevice lower, const EngineOptions& options);
-  int EnterArmed(Capture** capture, WriteGate::Ticket* ticket);
+  int CheckRange(uint64_t offset, uint64_t length) const;
   int CheckOwner(uint64_t owner) const;
-  void EndSession();
+  snapbak_state StateOf(const Session& session) const;
+  void Disarm();
 
   LowerDevice lower_;
   const EngineOptions options_;
@@ -82,7 +86,12 @@ class Engine {
   // The armed session's capture, or null. Written with the gate shut and
   // drained; read by writers inside the gate.
   std::atomic<Capture*> armed_{nullptr};
-  // Guards everything below; never held while a write waits.
+
+  // Lock order: request_mutex_, control_mutex_, then the capture's own.
+  // request_mutex_: one request that changes the session at a time; may be
+  // held while the gate drains. control_mutex_: session_ and its state; held
+  // briefly, so that STATUS, KICK and the news of a dead owner never wait.
+  std::mutex request_mutex_;
   std::mutex control_mutex_;
   std::unique_ptr<Session> session_;
 };

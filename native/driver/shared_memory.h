@@ -38,7 +38,7 @@ class SharedMemory {
   snapbak_shm* header() const { return reinterpret_cast<snapbak_shm*>(base_); }
   // The geometry as it was checked; later changes in the header do not matter.
   const snapbak_shm& geometry() const { return geometry_; }
-  uint64_t* bitmap() const;
+  __u64* bitmap() const { return reinterpret_cast<__u64*>(base_ + geometry_.bitmap_off); }
   uint8_t* slot(uint32_t index) const {
     return base_ + geometry_.slots_off + (static_cast<uint64_t>(index) << geometry_.block_shift);
   }

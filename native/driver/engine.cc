@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: MIT
+#include "engine.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <fcntl.h>
+#include <time.h>
+
+#include <algorithm>
+#include <chrono>
+
+namespace snapbak {
+
+namespace {
+
+constexpr char kVersion[] = "0.1.0";
+constexpr uint64_t kMaxHoldMs = 86'400'000;
+constexpr uint64_t kMaxStartMs = 600'000;
+
+uint64_t Now(clockid_t clock) {
+  struct timespec ts;
+  clock_gettime(clock, &ts);
+  return static_cast<uint64_t>(ts.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(ts.tv_nsec);
+}
+
+template <size_t N>
+bool AllZero(const __u64 (&reserved)[N]) {
+  return std::all_of(std::begin(reserved), std::end(reserved), [](uint64_t v) { return v == 0; });
+}
+
+template <size_t N>
+void CopyName(__u8 (&to)[N], const std::string& from) {
+  memset(to, 0, N);
+  // The end of a long path says more than its beginning.
+  const size_t skip = from.size() >= N ? from.size() - (N - 1) : 0;
+  memcpy(to, from.data() + skip, from.size() - skip);
+}
+
+int Duplicate(int fd, UniqueFd* out) {
+  out->Reset(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  return out->valid() ? 0 : -errno;
+}
+
+}  // namespace
+
+// One session. Its owner, state and pointers are guarded by control_mutex_.
+struct Engine::Session {
+  uint64_t owner = 0;
+  snapbak_state state = SNAPBAK_STATE_NEW;
+  SharedMemory memory;
+  UniqueFd event_fd;
+  Capture::Policy policy;
+  std::unique_ptr<Capture> capture;  // from SETUP on
+};
+
+int Engine::Open(const std::string& path, const EngineOptions& options, std::unique_ptr<Engine>* out) {
+  LowerDevice lower;
+  const int ret = LowerDevice::Open(path, options.read_only, &lower);
+  if (ret != 0) return ret;
+  out->reset(new Engine(std::move(lower), options));
+  return 0;
+}
+
+Engine::Engine(LowerDevice lower, const EngineOptions& options)
+    : lower_(std::move(lower)), options_(options) {}
+
+Engine::~Engine() { Close(); }
+
+void Engine::Close() {
+  {
+    std::lock_guard<std::mutex> lock(control_mutex_);
+    if (session_ && session_->capture && session_->state < SNAPBAK_STATE_FINISHED) {
+      session_->capture->Break(SNAPBAK_REASON_ORIGIN_GONE, -ENODEV);
+    }
+  }
+  std::lock_guard<std::mutex> request(request_mutex_);
+  Disarm();
+}
+
+// --- the data path --------------------------------------------------------
+
+int Engine::CheckRange(uint64_t offset, uint64_t length) const {
+  return offset > size() || length > size() - offset ? -EINVAL : 0;
+}
+
+int Engine::Read(void* data, uint32_t length, uint64_t offset) {
+  const int ret = CheckRange(offset, length);
+  return ret != 0 ? ret : lower_.Read(data, length, offset);
+}
+
+int Engine::Write(const void* data, uint32_t length, uint64_t offset, bool fua) {
+  if (options_.read_only) return -EROFS;
+  const int ret = CheckRange(offset, length);
+  if (ret != 0 || length == 0) return ret;
+  WriteGate::Ticket ticket(&gate_);
+  if (Capture* capture = armed_.load(std::memory_order_acquire)) capture->MakeSafe(offset, length);
+  return lower_.Write(data, length, offset, fua);
+}
+
+int Engine::WriteZeroes(uint64_t offset, uint64_t length, const ZeroOptions& options) {
+  if (options_.read_only) return -EROFS;
+  int ret = CheckRange(offset, length);
+  if (ret != 0 || length == 0) return ret;
+  WriteGate::Ticket ticket(&gate_);
+  if (Capture* capture = armed_.load(std::memory_order_acquire)) capture->MakeSafe(offset, length);
+  ret = lower_.WriteZeroes(offset, length, options.may_trim, options.fast);
+  return ret == 0 && options.fua ? lower_.Flush() : ret;
+}
+
+int Engine::Discard(uint64_t offset, uint64_t length, bool fua) {
+  if (options_.read_only) return -EROFS;
+  int ret = CheckRange(offset, length);
+  if (ret != 0 || length == 0) return ret;
+  WriteGate::Ticket ticket(&gate_);
+  Capture* capture = armed_.load(std::memory_order_acquire);
+  if (capture != nullptr && !capture->broken()) {
+    ret = capture->ForDiscardable(offset, length,
+                                  [this](uint64_t at, uint64_t bytes) { return lower_.Discard(at, bytes); });
+  } else {
+    ret = lower_.Discard(offset, length);
+  }
+  return ret == 0 && fua ? lower_.Flush() : ret;
+}
+
+int Engine::Flush() { return options_.read_only ? 0 : lower_.Flush(); }
+
+// --- control ----------------------------------------------------------------
+
+int Engine::HandleQuery(snapbak_query* query) {
+  if (query->size != sizeof *query || !AllZero(query->reserved)) return -EINVAL;
+  query->abi_version = SNAPBAK_ABI_VERSION;
+  query->driver = options_.driver;
+  query->max_slots = SNAPBAK_MAX_SLOTS;
+  query->min_block_shift = SNAPBAK_MIN_BLOCK_SHIFT;
+  query->max_block_shift = SNAPBAK_MAX_BLOCK_SHIFT;
+  query->features =
+      SNAPBAK_F_DISCARD | SNAPBAK_F_WRITE_ZEROES | SNAPBAK_F_HOLD_POLICY | SNAPBAK_F_THROTTLE;
+  CopyName(query->version, kVersion);
+  return 0;
+}
+
+// With control_mutex_ held.
+int Engine::CheckOwner(uint64_t owner) const {
+  if (!session_) return -ENOTCONN;
+  return session_->owner == owner ? 0 : -EPERM;
+}
+
+int Engine::HandleOpen(uint64_t owner, snapbak_open* open, UniqueFd* lower) {
+  if (open->size != sizeof *open || open->flags != 0 || open->dev != 0 || !AllZero(open->reserved)) {
+    return -EINVAL;
+  }
+  std::lock_guard<std::mutex> request(request_mutex_);
+  {
+    std::lock_guard<std::mutex> lock(control_mutex_);
+    if (session_ && session_->owner == owner) return -EINVAL;  // one session a descriptor
+    if (session_ && StateOf(*session_) < SNAPBAK_STATE_FINISHED) return -EBUSY;
+  }
+  const int ret = lower_.OpenForSweep(lower);
+  if (ret != 0) return ret;
+  Disarm();  // a broken session whose owner still lives
+
+  std::lock_guard<std::mutex> lock(control_mutex_);
+  session_ = std::make_unique<Session>();
+  session_->owner = owner;
+  open->origin_size = size();
+  open->sector_size = lower_.sector_size();
+  open->origin_flags = lower_.is_block_device() ? SNAPBAK_O_BLOCK_DEVICE : 0;
+  open->lower_dev = lower_.device();
+  open->lower_inode = lower_.inode();
+  open->lower_fsdev = lower_.file_system_device();
+  CopyName(open->origin_id, lower_.path());
+  return 0;
+}
+
+int Engine::HandleSetup(uint64_t owner, snapbak_setup* setup, UniqueFd* memory_fd, UniqueFd* event_fd) {
+  if (setup->size != sizeof *setup || setup->on_full > SNAPBAK_ON_FULL_HOLD || setup->hold_timeout_ms == 0 ||
+      setup->hold_timeout_ms > kMaxHoldMs || !AllZero(setup->reserved)) {
+    return -EINVAL;
+  }
+  std::lock_guard<std::mutex> request(request_mutex_);
+  {
+    std::lock_guard<std::mutex> lock(control_mutex_);
+    const int ret = CheckOwner(owner);
+    if (ret != 0) return ret;
+    if (session_->state != SNAPBAK_STATE_NEW) return -EINVAL;
+  }
+  // Nobody but request_mutex_'s holder replaces session_, so its parts can be
+  // made without the lock that STATUS and KICK need.
+  SharedMemory memory;
+  int ret = SharedMemory::Create(size(), setup->block_shift, setup->nr_slots, options_.driver, &memory);
+  if (ret != 0) return ret;
+  memory.Lock();  // best effort: no capture should wait for swap
+  UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake.valid()) return -errno;
+  ret = Duplicate(memory.fd(), memory_fd);
+  if (ret == 0) ret = Duplicate(wake.get(), event_fd);
+  if (ret != 0) return ret;
+
+  std::lock_guard<std::mutex> lock(control_mutex_);
+  session_->memory = std::move(memory);
+  session_->event_fd = std::move(wake);
+  session_->policy.on_full = setup->on_full;
+  session_->policy.hold_timeout = std::chrono::milliseconds(setup->hold_timeout_ms);
+  session_->capture =
+      std::make_unique<Capture>(&lower_, &session_->memory, session_->event_fd.get(), session_->policy);
+  session_->state = SNAPBAK_STATE_READY;
+  snapbak_store_release(&session_->memory.header()->state, static_cast<__u32>(SNAPBAK_STATE_READY));
+  setup->map_size = session_->memory.size();
+  return 0;
+}
+
+int Engine::HandleStart(uint64_t owner, snapbak_start* start) {
+  if (start->size != sizeof *start || start->timeout_ms == 0 || start->timeout_ms > kMaxStartMs ||
+      !AllZero(start->reserved)) {
+    return -EINVAL;
+  }
+  if (start->nr_others != 0 || start->others != 0) return -EOPNOTSUPP;
+  std::lock_guard<std::mutex> request(request_mutex_);
+  Capture* capture;
+  snapbak_shm* header;
+  {
+    std::lock_guard<std::mutex> lock(control_mutex_);
+    const int ret = CheckOwner(owner);
+    if (ret != 0) return ret;
+    if (session_->state != SNAPBAK_STATE_READY) return -EINVAL;
+    capture = session_->capture.get();
+    header = session_->memory.header();
+  }
+  // Dirty pages first, while writes still run.
+  if (!options_.read_only) {
+    const int ret = lower_.Flush();
+    if (ret != 0) return ret;
+  }
+  const uint64_t shut_at = Now(CLOCK_MONOTONIC);
+  const int ret = gate_.Shut(std::chrono::milliseconds(start->timeout_ms));
+  if (ret != 0) return ret;
+  const bool gone = capture->broken();  // the owner died meanwhile
+  if (!gone) {
+    header->start_realtime_ns = Now(CLOCK_REALTIME);
+    header->start_monotonic_ns = Now(CLOCK_MONOTONIC);
+    armed_.store(capture, std::memory_order_release);
+  }
+  const uint64_t arm_ns = Now(CLOCK_MONOTONIC) - shut_at;
+  header->arm_ns = arm_ns;
+  gate_.Open();
+  if (gone) return -ECANCELED;
+
+  std::lock_guard<std::mutex> lock(control_mutex_);
+  session_->state = SNAPBAK_STATE_ARMED;
+  // Unless a write broke it since: a state never moves back.
+  __u32 ready = SNAPBAK_STATE_READY;
+  __atomic_compare_exchange_n(&header->state, &ready, static_cast<__u32>(SNAPBAK_STATE_ARMED), false,
+                              __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+  start->start_realtime_ns = header->start_realtime_ns;
+  start->arm_ns = arm_ns;
+  return 0;
+}
+
+int Engine::HandleFinish(uint64_t owner, snapbak_finish* finish) {
+  if (finish->size != sizeof *finish || finish->flags != 0 || !AllZero(finish->reserved)) return -EINVAL;
+  std::lock_guard<std::mutex> request(request_mutex_);
+  Capture* capture;
+  {
+    std::lock_guard<std::mutex> lock(control_mutex_);
+    const int ret = CheckOwner(owner);
+    if (ret != 0) return ret;
+    if (session_->state != SNAPBAK_STATE_ARMED) return -EINVAL;
+    if (session_->capture->broken()) return -EPIPE;
+    const snapbak_shm& geometry = session_->memory.geometry();
+    if (snapbak_bitmap_next_set(session_->memory.bitmap(), 0, geometry.nr_blocks) != geometry.nr_blocks) {
+      return -EBUSY;
+    }
+    capture = session_->capture.get();
+  }
+  // Nothing is pending, so no write is held: those inside the gate only write.
+  Disarm();
+  std::lock_guard<std::mutex> lock(control_mutex_);
+  if (capture->broken()) return -EPIPE;
+  session_->state = SNAPBAK_STATE_FINISHED;
+  snapbak_store_release(&session_->memory.header()->state, static_cast<__u32>(SNAPBAK_STATE_FINISHED));
+  return 0;
+}
+
+int Engine::HandleAbort(uint64_t owner, snapbak_abort* abort) {
+  if (abort->size != sizeof *abort || !AllZero(abort->reserved) ||
+      (abort->reason != SNAPBAK_REASON_ABORTED && abort->reason != SNAPBAK_REASON_STALLED)) {
+    return -EINVAL;
+  }
+  {
+    // Before any request under way is waited for: held writes go on now.
+    std::lock_guard<std::mutex> lock(control_mutex_);
+    const int ret = CheckOwner(owner);
+    if (ret != 0) return ret;
+    if (session_->state == SNAPBAK_STATE_FINISHED) return -EINVAL;
+    if (session_->capture) {
+      session_->capture->Break(abort->reason, 0);
+    } else {
+      session_->state = SNAPBAK_STATE_BROKEN;
+    }
+  }
+  std::lock_guard<std::mutex> request(request_mutex_);
+  Disarm();
+  return 0;
+}
+
+int Engine::HandleStatus(snapbak_status* status) {
+  if (status->size != sizeof *status || status->dev != 0 || !AllZero(status->reserved)) return -EINVAL;
+  std::lock_guard<std::mutex> lock(control_mutex_);
+  status->origin_size = size();
+  CopyName(status->origin_id, lower_.path());
+  if (!session_) return 0;
+  status->state = StateOf(*session_);
+  if (!session_->capture) return 0;
+  const snapbak_shm* header = session_->memory.header();
+  const snapbak_shm& geometry = session_->memory.geometry();
+  status->reason = snapbak_load_relaxed(&header->reason);
+  status->error = snapbak_load_relaxed(&header->error);
+  if (session_->state >= SNAPBAK_STATE_ARMED) {
+    status->start_realtime_ns = header->start_realtime_ns;
+    status->arm_ns = header->arm_ns;
+  }
+  status->nr_blocks = geometry.nr_blocks;
+  status->pending_blocks = snapbak_bitmap_count(session_->memory.bitmap(), 0, geometry.nr_blocks);
+  status->block_shift = geometry.block_shift;
+  status->nr_slots = geometry.nr_slots;
+  for (uint32_t i = 0; i < SNAPBAK_NR_COUNTERS; ++i) {
+    status->counters[i] = snapbak_load_relaxed(&header->counters[i]);
+  }
+  return 0;
+}
+
+void Engine::HandleClose(uint64_t owner) {
+  {
+    std::lock_guard<std::mutex> lock(control_mutex_);
+    if (CheckOwner(owner) != 0) return;
+    if (session_->capture && session_->state < SNAPBAK_STATE_FINISHED) {
+      session_->capture->Break(SNAPBAK_REASON_CLOSED, 0);
+    }
+  }
+  std::lock_guard<std::mutex> request(request_mutex_);
+  Disarm();
+  std::lock_guard<std::mutex> lock(control_mutex_);
+  // Another owner may have opened one since ours broke.
+  if (CheckOwner(owner) == 0) session_.reset();
+}
+
+void Engine::Kick() {
+  std::lock_guard<std::mutex> lock(control_mutex_);
+  if (session_ && session_->capture) session_->capture->Kick();
+}
+
+// With control_mutex_ held.
+snapbak_state Engine::StateOf(const Session& session) const {
+  return session.capture && session.capture->broken() ? SNAPBAK_STATE_BROKEN : session.state;
+}
+
+// With request_mutex_ held: takes the capture off the write path. Afterwards no
+// write uses it. Waits for the writes inside the gate; none is held, because
+// the session is broken or nothing is pending.
+void Engine::Disarm() {
+  if (armed_.load(std::memory_order_relaxed) == nullptr) return;
+  gate_.Shut();
+  armed_.store(nullptr, std::memory_order_release);
+  gate_.Open();
+}
+
+}  // namespace snapbak

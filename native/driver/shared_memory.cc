@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+#include "shared_memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <utility>
+
+namespace snapbak {
+
+SharedMemory::SharedMemory(SharedMemory&& other) noexcept { *this = std::move(other); }
+
+SharedMemory& SharedMemory::operator=(SharedMemory&& other) noexcept {
+  if (this != &other) {
+    Unmap();
+    fd_ = std::move(other.fd_);
+    base_ = std::exchange(other.base_, nullptr);
+    size_ = std::exchange(other.size_, 0);
+    geometry_ = other.geometry_;
+  }
+  return *this;
+}
+
+SharedMemory::~SharedMemory() { Unmap(); }
+
+int SharedMemory::Map(size_t size) {
+  // MAP_POPULATE: no capture and no drain takes a page fault later on
+  void* base =
+      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd_.get(), 0);
+  if (base == MAP_FAILED) return -errno;
+  base_ = static_cast<uint8_t*>(base);
+  size_ = size;
+  return 0;
+}
+
+void SharedMemory::Unmap() {
+  if (base_ != nullptr) munmap(base_, size_);
+  base_ = nullptr;
+  size_ = 0;
+}
+
+int SharedMemory::Create(uint64_t origin_size, uint32_t block_shift, uint32_t nr_slots, uint32_t driver,
+                         SharedMemory* out) {
+  SharedMemory memory;
+  snapbak_shm& geometry = memory.geometry_;
+  int ret = snapbak_layout_compute(&geometry, origin_size, block_shift, nr_slots);
+  if (ret != 0) return ret;
+  geometry.magic = SNAPBAK_MAGIC;
+  geometry.abi_version = SNAPBAK_ABI_VERSION;
+  geometry.driver = driver;
+
+  memory.fd_.Reset(memfd_create("snapbak", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!memory.fd_.valid()) return -errno;
+  // Allocate before mapping: without memory this fails here, not by SIGBUS later.
+  ret = posix_fallocate(memory.fd_.get(), 0, static_cast<off_t>(geometry.map_size));
+  if (ret != 0) return ret == ENOSPC ? -ENOMEM : -ret;
+  if (fcntl(memory.fd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) return -errno;
+  ret = memory.Map(geometry.map_size);
+  if (ret != 0) return ret;
+  *memory.header() = geometry;
+  *out = std::move(memory);
+  return 0;
+}
+
+int SharedMemory::Adopt(UniqueFd fd, SharedMemory* out) {
+  SharedMemory memory;
+  memory.fd_ = std::move(fd);
+  struct stat st;
+  if (fstat(memory.fd_.get(), &st) != 0) return -errno;
+  if (st.st_size < SNAPBAK_PAGE) return -EPROTO;
+  // A driver that could shrink the memory under us could kill us with SIGBUS.
+  const int seals = fcntl(memory.fd_.get(), F_GET_SEALS);
+  if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) return -EPROTO;
+  int ret = memory.Map(static_cast<size_t>(st.st_size));
+  if (ret != 0) return ret;
+  memory.geometry_ = *memory.header();
+  ret = snapbak_layout_check(&memory.geometry_, memory.size_);
+  if (ret != 0) return ret;
+  *out = std::move(memory);
+  return 0;
+}
+
+bool SharedMemory::Lock() { return mlock(base_, size_) == 0; }
+
+uint32_t SharedMemory::block_bytes(uint64_t block) const {
+  const uint64_t offset = block << geometry_.block_shift;
+  const uint64_t rest = geometry_.origin_size - offset;
+  const uint64_t full = 1ull << geometry_.block_shift;
+  return static_cast<uint32_t>(rest < full ? rest : full);
+}
+
+snapbak_ring SharedMemory::EventRing() const {
+  snapbak_ring ring{};
+  ring.head = &header()->event_head.value;
+  ring.tail = &header()->event_tail.value;
+  ring.entries = base_ + geometry_.event_off;
+  ring.nr = geometry_.nr_events;
+  return ring;
+}
+
+snapbak_ring SharedMemory::FreeRing() const {
+  snapbak_ring ring{};
+  ring.head = &header()->free_head.value;
+  ring.tail = &header()->free_tail.value;
+  ring.entries = base_ + geometry_.free_off;
+  ring.nr = geometry_.nr_free;
+  return ring;
+}
+
+}  // namespace snapbak

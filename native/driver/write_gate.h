@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+// Every write passes this gate; arming shuts it, waits for the writes inside,
+// and opens it again. Entering costs one uncontended atomic addition and a
+// load: the count is spread over cache lines by thread.
+//
+// Order: a writer adds to its count, then looks at `shut_`; the shutter sets
+// `shut_`, then looks at the counts; both sequentially consistent, so one of
+// them sees the other.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+
+namespace snapbak {
+
+class WriteGate {
+ public:
+  // The right to be inside; gives it back when it goes.
+  class Ticket {
+   public:
+    explicit Ticket(WriteGate* gate) : gate_(gate), shard_(gate->Enter()) {}
+    ~Ticket() { gate_->Leave(shard_); }
+    Ticket(const Ticket&) = delete;
+    Ticket& operator=(const Ticket&) = delete;
+
+   private:
+    WriteGate* gate_;
+    uint32_t shard_;
+  };
+
+  // Keeps new writes out and waits until none is inside. -ETIMEDOUT: some were
+  // still inside, and the gate is open again. One caller at a time.
+  int Shut(std::chrono::nanoseconds timeout);
+  // The same without a limit.
+  void Shut();
+  void Open();
+
+ private:
+  static constexpr uint32_t kShards = 16;
+  struct alignas(64) Shard {
+    std::atomic<uint32_t> inside{0};
+  };
+
+  uint32_t Enter();
+  void Leave(uint32_t shard);
+  bool Empty() const;
+
+  std::array<Shard, kShards> shards_;
+  std::atomic<bool> shut_{false};
+  std::mutex mutex_;  // for the two waits only
+  std::condition_variable opened_;
+  std::condition_variable left_;
+};
+
+}  // namespace snapbak
