@@ -76,6 +76,7 @@ void Engine::Close() {
   }
   std::lock_guard<std::mutex> request(request_mutex_);
   Disarm();
+  lower_.Unlock();
 }
 
 // --- the data path --------------------------------------------------------

@@ -212,6 +212,8 @@ int LowerDevice::Extents(uint64_t offset, uint64_t length,
   return 0;
 }
 
+void LowerDevice::Unlock() { flock(fd_.get(), LOCK_UN); }
+
 int LowerDevice::OpenForSweep(UniqueFd* out) const {
   // By way of our own descriptor: the path may mean another file by now.
   const std::string self = "/proc/self/fd/" + std::to_string(fd_.get());

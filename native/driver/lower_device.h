@@ -45,6 +45,9 @@ class LowerDevice {
   // Calls `each(offset, length, hole)` over [offset, offset + length) in order.
   int Extents(uint64_t offset, uint64_t length, const std::function<int(uint64_t, uint64_t, bool)>& each) const;
 
+  // Lets another driver serve the image; this one is through with it.
+  void Unlock();
+
   // A read-only descriptor of its own, O_DIRECT on a block device: for the sweep.
   int OpenForSweep(UniqueFd* out) const;
 

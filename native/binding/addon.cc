@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// The addon's face: what lib/binding.ts names, for one environment.
+#include <napi.h>
+
+#include <memory>
+
+#include "../copy/crc32c.h"
+#include "addon_data.h"
+#include "convert.h"
+#include "device_util.h"
+#include "origin_wrap.h"
+#include "replay_wrap.h"
+#include "session_wrap.h"
+
+namespace snapbak {
+
+namespace {
+
+Napi::Value JsCrc32c(const Napi::CallbackInfo& info) {
+  const auto bytes = info[0].As<Napi::Uint8Array>();
+  return Napi::Number::New(info.Env(), Crc32c(0, bytes.Data(), bytes.ByteLength()));
+}
+
+Napi::Value JsCrc32cImplementation(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), Crc32cImplementation());
+}
+
+// Before the environment goes: sessions first, they use the origins.
+void StopAll(AddonData* data) {
+  while (!data->sessions.empty()) (*data->sessions.begin())->StopNow();
+  while (!data->origins.empty()) (*data->origins.begin())->StopNow();
+  data->helper->Join();
+  data->queue->Shutdown();
+}
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  auto* data = new AddonData;
+  data->queue = MainQueue::Create(env);
+  data->helper = std::make_unique<ThreadPool>("snapbak-helper", 2);
+  env.SetInstanceData(data);
+  env.AddCleanupHook([](AddonData* gone) { StopAll(gone); }, data);
+  data->origin_class = Napi::Persistent(OriginWrap::Define(env));
+  data->session_class = Napi::Persistent(SessionWrap::Define(env));
+  data->replay_class = Napi::Persistent(ReplayWrap::Define(env));
+
+  exports.Set("openOrigin", Napi::Function::New(env, &OriginWrap::Open));
+  exports.Set("createSession", Napi::Function::New(env, &SessionWrap::Create));
+  exports.Set("replay", Napi::Function::New(env, &ReplayWrap::Create));
+  exports.Set("crc32c", Napi::Function::New(env, &JsCrc32c));
+  exports.Set("crc32cImplementation", Napi::Function::New(env, &JsCrc32cImplementation));
+  exports.Set("deviceSize", Napi::Function::New(env, &DeviceSize));
+  exports.Set("probeSignature", Napi::Function::New(env, &ProbeSignature));
+  exports.Set("preallocate", Napi::Function::New(env, &Preallocate));
+  exports.Set("abiVersion", Napi::Number::New(env, SNAPBAK_ABI_VERSION));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(snapbak, Init)
+
+}  // namespace snapbak

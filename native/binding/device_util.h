@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: MIT
+// Small questions about files and devices that Node.js cannot answer.
+#pragma once
+
+#include <napi.h>
+
+namespace snapbak {
+
+// deviceSize(fd): bytes of a file or a block device.
+Napi::Value DeviceSize(const Napi::CallbackInfo& info);
+// probeSignature(path): { type, usage } as libblkid finds it, or null.
+Napi::Value ProbeSignature(const Napi::CallbackInfo& info);
+// preallocate(fd, bytes): promise; every page allocated and written.
+Napi::Value Preallocate(const Napi::CallbackInfo& info);
+
+}  // namespace snapbak

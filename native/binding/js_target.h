@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+// A target written in JavaScript, as the copy threads see it: each call goes to
+// the JavaScript thread and waits for the promise. So as many writes are under
+// way as there are copy threads: that bounds the memory and is the back-pressure.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+#include <mutex>
+#include <set>
+
+#include "../copy/target.h"
+#include "main_queue.h"
+
+namespace snapbak {
+
+class JsTarget : public Target {
+ public:
+  // JavaScript thread. `object` has write(offset, data) and flush().
+  JsTarget(Napi::Object object, std::shared_ptr<MainQueue> queue);
+  ~JsTarget() override;
+
+  int Write(uint64_t offset, const void* data, size_t length) override;
+  int WriteZeroes(uint64_t offset, uint64_t length) override;
+  int Flush() override;
+
+  // Any thread: calls under way and to come end with -ECANCELED at once.
+  void Cancel();
+
+ private:
+  struct Call;
+  struct Functions;
+
+  int Invoke(uint64_t offset, const void* data, size_t length, bool flush);
+
+  std::shared_ptr<MainQueue> queue_;
+  std::shared_ptr<Functions> functions_;  // used and destroyed on the JavaScript thread
+  std::mutex mutex_;
+  std::set<std::shared_ptr<Call>> calls_;  // guarded by mutex_
+  bool cancelled_ = false;                 // guarded by mutex_
+};
+
+}  // namespace snapbak

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+#include "session_core.h"
+
+#include <errno.h>
+
+#include <utility>
+
+#include "../driver/engine_driver.h"
+#include "../driver/remote_driver.h"
+
+namespace snapbak {
+
+SessionCore::SessionCore(std::shared_ptr<Engine> engine, std::string socket)
+    : engine_(std::move(engine)), socket_(std::move(socket)) {}
+
+SessionCore::~SessionCore() { Close(); }
+
+bool SessionCore::WithCopy(const std::function<void(CopySession*)>& use) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (!copy_) return false;
+  use(copy_.get());
+  return true;
+}
+
+Outcome SessionCore::Connect() {
+  if (driver_) return {};
+  if (closed_) return {-EBADF, "closed"};
+  if (engine_) {
+    driver_ = std::make_unique<EngineDriver>(engine_);
+    return {};
+  }
+  return {RemoteDriver::Connect(socket_, &driver_), "connect"};
+}
+
+Outcome SessionCore::Open(snapbak_query* query, snapbak_open* open) {
+  Outcome outcome = Connect();
+  if (outcome.error != 0) return outcome;
+  query->size = sizeof *query;
+  outcome = {driver_->Query(query), "query"};
+  if (outcome.error != 0) return outcome;
+  if (query->abi_version != SNAPBAK_ABI_VERSION) return {-EPROTONOSUPPORT, "query"};
+  open->size = sizeof *open;
+  outcome = {driver_->Open(open, &lower_), "open"};
+  if (outcome.error != 0) return outcome;
+  opened_ = true;
+  sector_size_ = open->sector_size;
+  return {};
+}
+
+Outcome SessionCore::Status(snapbak_status* status) {
+  const Outcome outcome = Connect();
+  if (outcome.error != 0) return outcome;
+  status->size = sizeof *status;
+  return {driver_->Status(status), "status"};
+}
+
+Outcome SessionCore::Prepare(Setup setup) {
+  if (!opened_ || copy_) return {-EINVAL, "prepare"};
+  snapbak_setup request{};
+  request.size = sizeof request;
+  request.block_shift = static_cast<uint32_t>(__builtin_ctz(setup.block_size));
+  request.nr_slots = setup.slots;
+  request.on_full = setup.on_full;
+  request.hold_timeout_ms = setup.hold_timeout_ms;
+  const int ret = driver_->Setup(&request, &memory_);
+  if (ret != 0) return {ret, "setup"};
+  setup_ = std::move(setup);
+  checksums_ = std::make_unique<ChecksumFile>(std::move(setup_.checksums));
+  if (setup_.has_tier2) {
+    tier2_ = std::make_unique<Tier2>(std::move(setup_.tier2), setup_.tier2_direct, setup_.tier2_capacity,
+                                     setup_.block_size);
+  }
+  auto copy = std::make_unique<CopySession>(driver_.get(), &memory_, std::move(lower_), sector_size_,
+                                            setup_.target.get(), tier2_.get(), checksums_.get(),
+                                            setup_.options, setup_.notify);
+  const Outcome outcome{copy->Prepare(setup_.listed), "buffers"};
+  setup_.listed.clear();
+  setup_.listed.shrink_to_fit();
+  if (outcome.error != 0) return outcome;
+  std::lock_guard<std::mutex> lock(mutex_);
+  copy_ = std::move(copy);
+  return {};
+}
+
+Outcome SessionCore::Start(uint64_t timeout_ms, snapbak_start* start) {
+  if (!copy_) return {-EINVAL, "start"};
+  start->size = sizeof *start;
+  start->timeout_ms = timeout_ms;
+  return {copy_->Start(start), "start"};
+}
+
+Outcome SessionCore::Finish() {
+  if (!copy_ || ended_) return {-EINVAL, "finish"};
+  Outcome outcome{setup_.target->Flush(), "target"};
+  if (outcome.error == 0) outcome = {checksums_->Flush(), "checksums"};
+  if (outcome.error != 0) return outcome;
+  snapbak_finish request{};
+  request.size = sizeof request;
+  outcome = {driver_->Finish(&request), "finish"};
+  if (outcome.error != 0) return outcome;
+  ended_ = true;
+  copy_->Stop();
+  return {};
+}
+
+void SessionCore::Abort() {
+  if (ended_) return;
+  ended_ = true;
+  if (driver_ && opened_) {
+    snapbak_abort request{};
+    request.size = sizeof request;
+    request.reason = SNAPBAK_REASON_ABORTED;
+    driver_->Abort(&request);  // a driver that is gone has let go already
+  }
+  if (setup_.js_target) setup_.js_target->Cancel();
+  if (copy_) copy_->Stop();
+}
+
+void SessionCore::Close() {
+  closed_ = true;
+  if (opened_) Abort();
+  std::unique_ptr<CopySession> copy;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    copy.swap(copy_);
+  }
+  copy.reset();
+  setup_ = Setup{};
+  tier2_.reset();
+  checksums_.reset();
+  lower_.Reset();
+  driver_.reset();
+  engine_.reset();
+  memory_ = SharedMemory();
+}
+
+}  // namespace snapbak

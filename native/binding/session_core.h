@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+// What a NativeSession owns, without Node-API: the driver, the shared memory,
+// the target, the tiers and the copy, made and taken down in the right order.
+// All methods run on the session's thread, but for those that say otherwise.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "../copy/copy_session.h"
+#include "../copy/file_target.h"
+#include "../driver/engine.h"
+#include "js_target.h"
+#include "main_queue.h"
+
+namespace snapbak {
+
+class SessionCore {
+ public:
+  // Where the driver is: an engine in this process, or a control socket.
+  SessionCore(std::shared_ptr<Engine> engine, std::string socket);
+  ~SessionCore();
+
+  struct Setup {
+    uint32_t block_size = 0;
+    uint32_t slots = 0;
+    uint32_t on_full = SNAPBAK_ON_FULL_BREAK;
+    uint64_t hold_timeout_ms = 0;
+    std::vector<Extent> listed;
+    std::shared_ptr<Target> target;
+    std::shared_ptr<JsTarget> js_target;  // `target` again, if it is one
+    UniqueFd checksums;
+    bool has_tier2 = false;
+    UniqueFd tier2;
+    bool tier2_direct = false;
+    uint64_t tier2_capacity = 0;
+    CopyOptions options;
+    std::function<void(const Notice&)> notify;
+  };
+
+  Outcome Open(snapbak_query* query, snapbak_open* open);
+  Outcome Status(snapbak_status* status);
+  Outcome Prepare(Setup setup);
+  Outcome Start(uint64_t timeout_ms, snapbak_start* start);
+  Outcome Finish();
+  // Held writes go first, then the threads. Idempotent, and so is Close.
+  void Abort();
+  void Close();
+
+  // Any thread: calls `use` with the copy, if there is one, while it cannot go.
+  bool WithCopy(const std::function<void(CopySession*)>& use) const;
+
+ private:
+  Outcome Connect();
+
+  std::shared_ptr<Engine> engine_;
+  const std::string socket_;
+  std::unique_ptr<Driver> driver_;
+  bool closed_ = false;
+  bool opened_ = false;
+  bool ended_ = false;  // finished or aborted
+  UniqueFd lower_;
+  uint32_t sector_size_ = 512;
+  SharedMemory memory_;
+  Setup setup_;
+  std::unique_ptr<ChecksumFile> checksums_;
+  std::unique_ptr<Tier2> tier2_;
+  // Written by the session's thread under mutex_; others read it under mutex_.
+  std::unique_ptr<CopySession> copy_;
+  mutable std::mutex mutex_;
+};
+
+}  // namespace snapbak

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+#include "session_wrap.h"
+
+#include <errno.h>
+
+#include <utility>
+
+#include "convert.h"
+#include "origin_wrap.h"
+
+namespace snapbak {
+
+namespace {
+
+Napi::Object NoticeObject(Napi::Env env, const Notice& notice) {
+  static constexpr const char* kNames[] = {"",           "need-work",    "complete", "invalid",
+                                           "tier2-lost", "target-error", "broken",   "driver-gone",
+                                           "tier2-data"};
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("kind", kNames[static_cast<int>(notice.kind)]);
+  object.Set("errno", Napi::Number::New(env, notice.error));
+  if (notice.kind == NoticeKind::kInvalid) object.Set("block", Num(env, notice.block));
+  if (notice.kind == NoticeKind::kBroken) object.Set("reason", ReasonName(notice.value));
+  return object;
+}
+
+// Notices to a JavaScript function; the reference dies on its own thread.
+std::function<void(const Notice&)> NoticeSender(Napi::Function callback, std::shared_ptr<MainQueue> queue) {
+  auto* made = new Napi::FunctionReference(Napi::Persistent(callback));
+  std::shared_ptr<Napi::FunctionReference> function(made, [queue](Napi::FunctionReference* gone) {
+    std::shared_ptr<Napi::FunctionReference> last(gone);
+    queue->Post([last = std::move(last)](Napi::Env) {});
+  });
+  return [queue, function](const Notice& notice) {
+    queue->Post([function, notice](Napi::Env env) { function->Call({NoticeObject(env, notice)}); });
+  };
+}
+
+SessionCore::Setup ToSetup(const Napi::Object& options, AddonData* data) {
+  SessionCore::Setup setup;
+  setup.block_size = ToU32(options.Get("blockSize"), "blockSize");
+  setup.slots = ToU32(options.Get("slots"), "slots");
+  if (setup.block_size < (1u << SNAPBAK_MIN_BLOCK_SHIFT) || (setup.block_size & (setup.block_size - 1)) != 0) {
+    throw Napi::RangeError::New(options.Env(), "blockSize is not a power of two from 4096 on");
+  }
+  const std::string on_full = options.Get("onFull").As<Napi::String>();
+  setup.on_full = on_full == "hold" ? SNAPBAK_ON_FULL_HOLD : SNAPBAK_ON_FULL_BREAK;
+  setup.hold_timeout_ms = ToU64(options.Get("holdTimeoutMs"), "holdTimeoutMs");
+  setup.listed = ToExtents(options.Get("listed"), "listed");
+  setup.checksums = DuplicateFd(options.Get("checksumsFd"), "checksumsFd");
+
+  const Napi::Object target = options.Get("target").As<Napi::Object>();
+  if (target.Has("fd")) {
+    setup.target = std::make_shared<FileTarget>(DuplicateFd(target.Get("fd"), "target.fd"),
+                                                ToBool(target.Get("fresh")));
+  } else {
+    setup.js_target = std::make_shared<JsTarget>(target, data->queue);
+    setup.target = setup.js_target;
+  }
+  const Napi::Value tier2 = options.Get("tier2");
+  if (tier2.IsObject()) {
+    const Napi::Object object = tier2.As<Napi::Object>();
+    setup.has_tier2 = true;
+    setup.tier2 = DuplicateFd(object.Get("fd"), "tier2.fd");
+    setup.tier2_direct = ToBool(object.Get("direct"));
+    setup.tier2_capacity = ToU64(object.Get("capacity"), "tier2.capacity");
+  }
+  setup.options.watermark_low = ToU32(options.Get("watermarkLow"), "watermarkLow");
+  setup.options.copy_threads = ToU32(options.Get("copyThreads"), "copyThreads");
+  setup.options.read_bytes = ToU32(options.Get("readBytes"), "readBytes");
+  setup.notify = NoticeSender(options.Get("onNotice").As<Napi::Function>(), data->queue);
+  return setup;
+}
+
+}  // namespace
+
+Napi::Function SessionWrap::Define(Napi::Env env) {
+  return DefineClass(env, "NativeSession",
+                     {
+                         InstanceMethod<&SessionWrap::Open>("open"),
+                         InstanceMethod<&SessionWrap::Status>("status"),
+                         InstanceMethod<&SessionWrap::Prepare>("prepare"),
+                         InstanceMethod<&SessionWrap::Start>("start"),
+                         InstanceMethod<&SessionWrap::PushWork>("pushWork"),
+                         InstanceMethod<&SessionWrap::SetPaused>("setPaused"),
+                         InstanceMethod<&SessionWrap::SetWatermarkLow>("setWatermarkLow"),
+                         InstanceMethod<&SessionWrap::Stats>("stats"),
+                         InstanceMethod<&SessionWrap::Finish>("finish"),
+                         InstanceMethod<&SessionWrap::Abort>("abort"),
+                         InstanceMethod<&SessionWrap::Close>("close"),
+                     });
+}
+
+Napi::Value SessionWrap::Create(const Napi::CallbackInfo& info) {
+  return AddonData::Of(info.Env())->session_class.New({info[0]});
+}
+
+SessionWrap::SessionWrap(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<SessionWrap>(info),
+      data_(AddonData::Of(info.Env())),
+      thread_(std::make_unique<ThreadPool>("snapbak-session", 1)) {
+  const Napi::Object where = info[0].As<Napi::Object>();
+  if (where.Has("origin")) {
+    const Napi::Object origin = where.Get("origin").As<Napi::Object>();
+    if (!origin.InstanceOf(data_->origin_class.Value())) {
+      throw Napi::TypeError::New(info.Env(), "origin is not a NativeOrigin");
+    }
+    auto engine = OriginWrap::Unwrap(origin)->engine();
+    if (!engine) throw MakeError(info.Env(), {-EBADF, "open"});
+    core_ = std::make_shared<SessionCore>(std::move(engine), "");
+  } else {
+    core_ = std::make_shared<SessionCore>(nullptr, where.Get("socket").As<Napi::String>());
+  }
+  data_->sessions.insert(this);
+}
+
+SessionWrap::~SessionWrap() { StopNow(); }
+
+void SessionWrap::StopNow() {
+  if (data_ == nullptr) return;
+  CancelTarget();  // the session's threads may wait for the thread that we are on
+  thread_->Join();
+  core_->Close();
+  data_->sessions.erase(this);
+  data_ = nullptr;
+}
+
+void SessionWrap::CancelTarget() {
+  if (js_target_) js_target_->Cancel();
+}
+
+void SessionWrap::KeepAlive(Napi::Env env, bool alive) {
+  if (alive == alive_) return;
+  alive_ = alive;
+  if (alive) {
+    Ref();  // not collected while it runs
+    data_->queue->Hold(env);
+  } else {
+    Unref();
+    data_->queue->Release(env);
+  }
+}
+
+Napi::Value SessionWrap::Submit(Napi::Env env, std::function<Outcome(SessionCore*)> work,
+                                std::function<Napi::Value(Napi::Env)> value) {
+  Settler settler(env, data_->queue);
+  const bool accepted =
+      thread_->Run([core = core_, work = std::move(work), value = std::move(value), settler] {
+        settler.Settle(work(core.get()), value);
+      });
+  if (!accepted) settler.Settle({-EBADF, "closed"});
+  return settler.promise();
+}
+
+Napi::Value SessionWrap::Open(const Napi::CallbackInfo& info) {
+  auto query = std::make_shared<snapbak_query>();
+  auto open = std::make_shared<snapbak_open>();
+  return Submit(
+      info.Env(), [query, open](SessionCore* core) { return core->Open(query.get(), open.get()); },
+      [query, open](Napi::Env env) { return InfoObject(env, *query, *open); });
+}
+
+Napi::Value SessionWrap::Status(const Napi::CallbackInfo& info) {
+  auto status = std::make_shared<snapbak_status>();
+  return Submit(
+      info.Env(), [status](SessionCore* core) { return core->Status(status.get()); },
+      [status](Napi::Env env) { return StatusObject(env, *status); });
+}
+
+Napi::Value SessionWrap::Prepare(const Napi::CallbackInfo& info) {
+  auto setup = std::make_shared<SessionCore::Setup>(ToSetup(info[0].As<Napi::Object>(), data_));
+  js_target_ = setup->js_target;
+  return Submit(info.Env(), [setup](SessionCore* core) { return core->Prepare(std::move(*setup)); });
+}
+
+Napi::Value SessionWrap::Start(const Napi::CallbackInfo& info) {
+  const uint64_t timeout_ms = ToU64(info[0], "timeoutMs");
+  auto start = std::make_shared<snapbak_start>();
+  KeepAlive(info.Env(), true);
+  return Submit(
+      info.Env(), [start, timeout_ms](SessionCore* core) { return core->Start(timeout_ms, start.get()); },
+      [start](Napi::Env env) -> Napi::Value {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("startTime", Napi::Number::New(env, static_cast<double>(start->start_realtime_ns) / 1e6));
+        object.Set("armNs", Num(env, start->arm_ns));
+        return object;
+      });
+}
+
+Napi::Value SessionWrap::PushWork(const Napi::CallbackInfo& info) {
+  const std::vector<Extent> work = ToExtents(info[0], "extents");
+  const bool priority = ToBool(info[1]);
+  core_->WithCopy([&](CopySession* copy) { copy->PushWork(work, priority); });
+  return info.Env().Undefined();
+}
+
+Napi::Value SessionWrap::SetPaused(const Napi::CallbackInfo& info) {
+  const bool paused = ToBool(info[0]);
+  core_->WithCopy([&](CopySession* copy) { copy->SetPaused(paused); });
+  return info.Env().Undefined();
+}
+
+Napi::Value SessionWrap::SetWatermarkLow(const Napi::CallbackInfo& info) {
+  const uint32_t slots = ToU32(info[0], "slots");
+  core_->WithCopy([&](CopySession* copy) { copy->SetWatermarkLow(slots); });
+  return info.Env().Undefined();
+}
+
+Napi::Value SessionWrap::Stats(const Napi::CallbackInfo& info) {
+  CopyStats stats{};
+  if (!core_->WithCopy([&](CopySession* copy) { stats = copy->Stats(); })) {
+    throw MakeError(info.Env(), {-EBADF, "stats"});
+  }
+  return StatsObject(info.Env(), stats);
+}
+
+Napi::Value SessionWrap::Finish(const Napi::CallbackInfo& info) {
+  return Submit(info.Env(), [](SessionCore* core) { return core->Finish(); });
+}
+
+Napi::Value SessionWrap::Abort(const Napi::CallbackInfo& info) {
+  CancelTarget();
+  return Submit(info.Env(), [](SessionCore* core) {
+    core->Abort();
+    return Outcome{};
+  });
+}
+
+Napi::Value SessionWrap::Close(const Napi::CallbackInfo& info) {
+  CancelTarget();
+  Napi::Value done = Submit(info.Env(), [](SessionCore* core) {
+    core->Close();
+    return Outcome{};
+  });
+  KeepAlive(info.Env(), false);
+  return done;
+}
+
+}  // namespace snapbak
