@@ -1,0 +1,160 @@
+/**
+ * The shape of `manifest.json`, and what must be true between its fields.
+ * Kept apart from reading and writing it.
+ */
+import { z } from 'zod';
+
+/** The format that this version writes and reads. */
+export const FORMAT_VERSION = 1;
+
+/** What `tool.name` says in our manifests. */
+export const TOOL_NAME = 'snapbak';
+
+/** Offset and length in bytes. */
+export type ExtentPair = [offset: number, length: number];
+
+const MIN_BLOCK_SIZE = 4096;
+const MAX_BLOCK_SIZE = 2 ** 20;
+
+const bytes = z.int().nonnegative();
+
+/** A file's name inside the directory: no path, nothing hidden behind a dot. */
+const plainName = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, 'must be a plain file name inside the directory')
+  .refine((name) => name !== 'manifest.json', 'must not be the manifest itself');
+
+// Checked by hand below: a schema of a million tuples would take seconds.
+const extents = z.custom<ExtentPair[]>(Array.isArray, 'must be an array of [offset, length]');
+
+const shape = z.object({
+  formatVersion: z.literal(FORMAT_VERSION),
+  tool: z.object({ name: z.literal(TOOL_NAME), version: z.string() }),
+  id: z.uuid(),
+  state: z.enum(['complete', 'complete-with-invalid-blocks', 'broken']),
+  createdAt: z.iso.datetime(),
+  startedAt: z.iso.datetime(),
+  finishedAt: z.iso.datetime(),
+  origin: z.object({ driver: z.enum(['kernel', 'user', 'embedded']), id: z.string(), size: bytes }),
+  size: bytes,
+  blockSize: z
+    .int()
+    .min(MIN_BLOCK_SIZE)
+    .max(MAX_BLOCK_SIZE)
+    .refine((size) => Number.isInteger(Math.log2(size)), 'must be a power of two'),
+  image: z.discriminatedUnion('kind', [
+    z.object({ kind: z.literal('file'), name: plainName }),
+    z.object({ kind: z.literal('device'), path: z.string().startsWith('/'), offset: z.literal(0) }),
+    z.object({ kind: z.literal('custom') }),
+  ]),
+  checksums: z.object({
+    name: plainName,
+    algorithm: z.literal('crc32c'),
+    sha256: z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hexadecimal digits'),
+  }),
+  blocks: extents,
+  invalidBlocks: extents,
+  statistics: z.record(z.string(), z.number()),
+  error: z.object({ code: z.string(), message: z.string() }).optional(),
+});
+
+/**
+ * What a backup's `manifest.json` says. Offsets, lengths and sizes are bytes,
+ * times are ISO 8601 in UTC.
+ */
+export interface Manifest {
+  /** 1 */
+  formatVersion: 1;
+  tool: { name: 'snapbak'; version: string };
+  /** A UUID. */
+  id: string;
+  /** Only the first two are good backups. */
+  state: 'complete' | 'complete-with-invalid-blocks' | 'broken';
+  /** When the backup was asked for. */
+  createdAt: string;
+  /** The point in time: the image is the origin as it stood then. */
+  startedAt: string;
+  finishedAt: string;
+  origin: { driver: 'kernel' | 'user' | 'embedded'; id: string; size: number };
+  size: number;
+  blockSize: number;
+  /** Where the image is: in the directory, on a device, or wherever a target written in JavaScript put it. */
+  image: { kind: 'file'; name: string } | { kind: 'device'; path: string; offset: 0 } | { kind: 'custom' };
+  /** One little-endian CRC32C a block; 0 for blocks that are not listed. */
+  checksums: { name: string; algorithm: 'crc32c'; sha256: string };
+  /** The block list: ascending, disjoint, whole blocks (the last may be cut by the end). */
+  blocks: ExtentPair[];
+  /** Listed blocks that could not be read from the origin. */
+  invalidBlocks: ExtentPair[];
+  statistics: Record<string, number>;
+  /** Why it is broken. */
+  error?: { code: string; message: string } | undefined;
+}
+
+/** A manifest but for what the target adds. */
+export type ManifestDraft = Omit<Manifest, 'formatVersion' | 'tool' | 'image' | 'checksums'>;
+
+/** Checks the shape first, then what must hold between the fields. */
+export const manifestSchema: z.ZodType<Manifest> = shape.superRefine((manifest, context) => {
+  const fail = (path: (string | number)[], message: string) =>
+    context.addIssue({ code: 'custom', path, message });
+  const { size, blockSize, state } = manifest;
+  if (manifest.origin.size !== size) fail(['origin', 'size'], `must be the same as size, ${size}`);
+  if (manifest.image.kind === 'file' && manifest.image.name === manifest.checksums.name) {
+    fail(['checksums', 'name'], 'must not be the same as image.name');
+  }
+  for (const field of ['blocks', 'invalidBlocks'] as const) {
+    const problem = extentsProblem(manifest[field], size, blockSize);
+    if (problem !== undefined) return fail([field, problem.index], problem.message);
+  }
+  const stray = outside(manifest.invalidBlocks, manifest.blocks);
+  if (stray !== undefined) fail(['invalidBlocks', stray], 'must lie inside blocks');
+  const invalid = manifest.invalidBlocks.length > 0;
+  if (state === 'complete' && invalid) fail(['invalidBlocks'], 'must be empty if state is complete');
+  if (state === 'complete-with-invalid-blocks' && !invalid)
+    fail(['invalidBlocks'], `must not be empty if state is ${state}`);
+});
+
+function extentsProblem(
+  pairs: readonly unknown[],
+  size: number,
+  blockSize: number,
+): { index: number; message: string } | undefined {
+  let end = 0;
+  for (let index = 0; index < pairs.length; index++) {
+    const pair = pairs[index] as Partial<ExtentPair> | null;
+    if (!Array.isArray(pair) || pair.length !== 2 || !pair.every(Number.isSafeInteger)) {
+      return { index, message: 'must be [offset, length] in bytes' };
+    }
+    const [offset, length] = pair as ExtentPair;
+    const behind = offset + length;
+    const problem =
+      offset < 0 || length <= 0
+        ? 'must have an offset from 0 and a length above 0'
+        : behind > size
+          ? `must end inside the device of ${size} bytes`
+          : offset < end
+            ? 'must begin behind the extent before it'
+            : offset % blockSize !== 0 || (behind % blockSize !== 0 && behind !== size)
+              ? `must be whole blocks of ${blockSize} bytes`
+              : undefined;
+    if (problem !== undefined) return { index, message: `[${offset}, ${length}] ${problem}` };
+    end = behind;
+  }
+  return undefined;
+}
+
+/** The index of the first of `inner` that `outer` does not cover; both ascending. */
+function outside(inner: ExtentPair[], outer: ExtentPair[]): number | undefined {
+  let at = 0;
+  for (let index = 0; index < inner.length; index++) {
+    const [start, length] = inner[index]!;
+    for (let from = start; from < start + length; ) {
+      while (at < outer.length && outer[at]![0] + outer[at]![1] <= from) at++;
+      const next = outer[at];
+      if (next === undefined || next[0] > from) return index;
+      from = next[0] + next[1];
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,202 @@
+/**
+ * `manifest.json`: what a backup is, and whether it is good. It is written
+ * last; a directory without one holds no backup. What is read here came from a
+ * disk that anybody may have touched: nothing in it is believed unchecked, and
+ * no name in it leads out of its directory.
+ */
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { type FileHandle, open, rename, unlink } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { expectType } from './arguments.js';
+import { SnapbakError } from './errors.js';
+import { formatSize } from './extent.js';
+import {
+  FORMAT_VERSION,
+  type Manifest,
+  type ManifestDraft,
+  manifestSchema,
+  TOOL_NAME,
+} from './manifest-schema.js';
+import { systemCode, systemError } from './system-error.js';
+
+export { FORMAT_VERSION, type Manifest, type ManifestDraft, TOOL_NAME } from './manifest-schema.js';
+
+/** The manifest's name in a backup's directory. */
+export const MANIFEST_NAME = 'manifest.json';
+
+/** Above this, it is not read: some ten million extents. */
+const MAX_BYTES = 256 * 2 ** 20;
+
+/** The version of this package, as manifests name it. */
+export const TOOL_VERSION: string = (createRequire(import.meta.url)('../package.json') as { version: string })
+  .version;
+
+/** A draft with what the target knows. A statistic that is no number must not spoil a good backup: it is left out. */
+export function completeDraft(
+  draft: ManifestDraft,
+  image: Manifest['image'],
+  checksums: Manifest['checksums'],
+): Manifest {
+  const tool = { name: TOOL_NAME, version: TOOL_VERSION } as const;
+  const statistics = Object.fromEntries(
+    Object.entries(draft.statistics).filter(([, n]) => Number.isFinite(n)),
+  );
+  return { formatVersion: FORMAT_VERSION, tool, ...draft, statistics, image, checksums };
+}
+
+/**
+ * The manifest of the backup in a directory, checked.
+ *
+ * @param directory path of the backup
+ * @throws SnapbakError ERR_SNAPBAK_MANIFEST if it is missing, cut off, not of
+ *   this program, made by a newer version, or wrong in a field that the
+ *   message names
+ * @example
+ * const manifest = await readManifest('/backup/monday');
+ * console.log(manifest.state, manifest.startedAt, manifest.size);
+ */
+export async function readManifest(directory: string): Promise<Manifest> {
+  expectType('directory', directory, 'string');
+  const path = join(directory, MANIFEST_NAME);
+  let file: FileHandle;
+  try {
+    file = await openPlain(directory, MANIFEST_NAME, constants.O_RDONLY);
+  } catch (cause) {
+    if (systemCode(cause) === 'ENOENT' || systemCode(cause) === 'ENOTDIR') {
+      const hint = 'it holds no backup, or one that was never finished';
+      throw new SnapbakError(
+        'ERR_SNAPBAK_MANIFEST',
+        `there is no ${MANIFEST_NAME} in ${directory}: ${hint}`,
+        { cause, path },
+      );
+    }
+    throw systemError('ERR_SNAPBAK_MANIFEST', `cannot open ${path}`, cause, path);
+  }
+  let text: string;
+  try {
+    const { size } = await file.stat();
+    if (size > MAX_BYTES)
+      throw wrong(path, `is larger than ${formatSize(MAX_BYTES)}, so it cannot be one of ours`);
+    text = await file.readFile('utf8');
+  } catch (cause) {
+    throw systemError('ERR_SNAPBAK_MANIFEST', `cannot read ${path}`, cause, path);
+  } finally {
+    await file.close();
+  }
+  return parseManifest(text, path);
+}
+
+/** The manifest that `text` is; `path` is for errors. */
+export function parseManifest(text: string, path: string): Manifest {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    if (text.trim() === '') throw wrong(path, 'is empty', cause);
+    throw wrong(path, `is damaged or was cut off: ${(cause as Error).message}`, cause);
+  }
+  const { formatVersion, tool } = (json ?? {}) as {
+    formatVersion?: unknown;
+    tool?: { name?: unknown } | null;
+  };
+  if (tool?.name !== TOOL_NAME) throw wrong(path, 'was not made by Snapbak');
+  if (typeof formatVersion === 'number' && formatVersion > FORMAT_VERSION) {
+    throw wrong(
+      path,
+      `was made by a newer Snapbak (format ${formatVersion}, this version reads ${FORMAT_VERSION}); upgrade to read it`,
+    );
+  }
+  return checked(json, path);
+}
+
+function checked(value: unknown, path: string): Manifest {
+  const result = manifestSchema.safeParse(value);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0]!;
+  const field = issue.path.length === 0 ? '' : `: field ${fieldName(issue.path)}`;
+  throw wrong(path, `is not well formed${field}: ${issue.message}`, result.error);
+}
+
+function fieldName(path: PropertyKey[]): string {
+  return path
+    .map((key, i) => (typeof key === 'number' ? `[${key}]` : `${i > 0 ? '.' : ''}${String(key)}`))
+    .join('');
+}
+
+function wrong(path: string, what: string, cause?: unknown): SnapbakError {
+  return new SnapbakError('ERR_SNAPBAK_MANIFEST', `${path} ${what}`, { cause, path });
+}
+
+/**
+ * Writes the manifest so that after a crash there is the whole of it or none:
+ * a temporary file, fsync, rename, fsync of the directory. Mode 0600.
+ *
+ * @throws SnapbakError ERR_SNAPBAK_MANIFEST if `manifest` is not well formed,
+ *   ERR_SNAPBAK_TARGET if it cannot be written; there is none then
+ */
+export async function writeManifest(directory: string, manifest: Manifest): Promise<void> {
+  const path = join(directory, MANIFEST_NAME);
+  checked(manifest, path);
+  const temporary = join(directory, `.${MANIFEST_NAME}.${process.pid}-${randomBytes(6).toString('hex')}`);
+  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
+  let placed = temporary;
+  try {
+    const file = await open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+    try {
+      await file.writeFile(formatManifest(manifest));
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+    placed = path;
+    await syncDirectory(directory);
+  } catch (cause) {
+    // a manifest that may not survive a crash must not be found today either
+    await unlink(placed).catch(() => {});
+    throw systemError('ERR_SNAPBAK_TARGET', `cannot write ${path}`, cause, path);
+  }
+}
+
+/** JSON with a line a field, but extents without line breaks: there may be millions. */
+function formatManifest(manifest: Manifest): string {
+  const lines = Object.entries(manifest)
+    .filter(([, value]) => value !== undefined)
+    .map(([key, value]) => {
+      const flat = key === 'blocks' || key === 'invalidBlocks';
+      const text = flat ? JSON.stringify(value) : JSON.stringify(value, null, 2).replaceAll('\n', '\n  ');
+      return `  ${JSON.stringify(key)}: ${text}`;
+    });
+  return `{\n${lines.join(',\n')}\n}\n`;
+}
+
+/** Makes the names in a directory durable. */
+export async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Opens a regular file in a backup's directory; a symbolic link (it could lead
+ * out) or anything that is no regular file (it could hang) is refused.
+ */
+export async function openPlain(directory: string, name: string, flags: number): Promise<FileHandle> {
+  const path = join(directory, name);
+  let file: FileHandle;
+  try {
+    file = await open(path, flags | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (cause) {
+    if (systemCode(cause) === 'ELOOP')
+      throw wrong(path, 'is a symbolic link; the files of a backup must not be', cause);
+    throw cause;
+  }
+  if ((await file.stat()).isFile()) return file;
+  await file.close();
+  throw wrong(path, 'is no regular file');
+}

@@ -1,0 +1,140 @@
+/**
+ * Where a container or a target may lie: never where its writes could have to
+ * wait for the very writes that the session holds (design, invariant 6). Both
+ * ask here before they make anything.
+ */
+import type { NativeOriginInfo } from './binding.js';
+import { deviceNumber, type Host, type Mount, thisHost } from './host.js';
+
+/** What this needs to know about an origin. */
+export type OriginPlace = Pick<NativeOriginInfo, 'size' | 'lowerDev' | 'lowerInode' | 'lowerFsDev'>;
+
+const MEMORY = new Set(['tmpfs', 'ramfs', 'devtmpfs']);
+
+/** Whether the file system that holds `path` keeps its files in memory. */
+export async function inMemory(path: string, host: Host = thisHost): Promise<boolean> {
+  return MEMORY.has((await host.mountOf(path))?.fsType ?? '');
+}
+
+/**
+ * Why a file made in `directory` could depend on the origin, in words that
+ * continue "it …"; undefined if nothing speaks for that.
+ */
+export async function fileDependence(
+  directory: string,
+  origin: OriginPlace,
+  host: Host = thisHost,
+): Promise<string | undefined> {
+  const mount = await host.mountOf(directory);
+  return mount === undefined ? undefined : new Walk(origin, host).mount(mount);
+}
+
+/** The same for the block device at `path`, and whether the origin stands on it. */
+export async function deviceDependence(
+  path: string,
+  origin: OriginPlace,
+  host: Host = thisHost,
+): Promise<string | undefined> {
+  const number = (await host.identify(path))?.blockDevice;
+  if (number === undefined) return undefined;
+  const reason = await new Walk(origin, host).device(number);
+  if (reason !== undefined) return reason;
+  const under = new Set<string>();
+  for (const dev of [origin.lowerDev, origin.lowerFsDev]) {
+    if (dev !== 0) await standsOn(deviceNumber(dev), host, under);
+  }
+  return under.has(number) ? 'is a device that the origin lies on' : undefined;
+}
+
+/** Whether `path` is the origin's image or device itself. */
+export async function isOrigin(path: string, origin: OriginPlace, host: Host = thisHost): Promise<boolean> {
+  const identity = await host.identify(path);
+  if (identity === undefined) return false;
+  if (identity.blockDevice !== undefined) {
+    return origin.lowerDev !== 0 && identity.blockDevice === deviceNumber(origin.lowerDev);
+  }
+  return (
+    origin.lowerInode !== 0 &&
+    identity.inode === origin.lowerInode &&
+    identity.fileSystem === deviceNumber(origin.lowerFsDev)
+  );
+}
+
+async function standsOn(number: string, host: Host, found: Set<string>): Promise<void> {
+  if (found.has(number)) return;
+  found.add(number);
+  for (const below of (await host.blockDevice(number))?.below ?? []) await standsOn(below, host, found);
+}
+
+/** Follows what something stands on, down to the disks; the first reason ends it. */
+class Walk {
+  readonly #seen = new Set<string>();
+
+  constructor(
+    private readonly origin: OriginPlace,
+    private readonly host: Host,
+  ) {}
+
+  async mount(mount: Mount): Promise<string | undefined> {
+    if (!mount.device.startsWith('0:')) return this.device(mount.device);
+    // btrfs, fuseblk, …: no device number of their own, but a device that was mounted
+    const source = mount.source.startsWith('/') ? await this.host.identify(mount.source) : undefined;
+    if (source?.blockDevice !== undefined) return this.device(source.blockDevice);
+    const upper = mount.options.find((option) => option.startsWith('upperdir='))?.slice('upperdir='.length);
+    if (mount.fsType !== 'overlay' || upper === undefined || this.#again(`overlay ${upper}`))
+      return undefined;
+    const below = await this.host.mountOf(upper);
+    return below === undefined || below.device === mount.device ? undefined : this.mount(below);
+  }
+
+  async device(number: string): Promise<string | undefined> {
+    if (this.#again(number)) return undefined;
+    const device = await this.host.blockDevice(number);
+    const name = device?.name ?? `device ${number}`;
+    if (this.origin.lowerDev !== 0 && number === deviceNumber(this.origin.lowerDev)) {
+      return `lies on the origin itself (${name})`;
+    }
+    if (device === undefined) return undefined;
+    if (/^(nbd|ublkb)\d/.test(name) && this.#mayServe(device.size)) {
+      return `lies on ${name}, a device served by a program, which may serve the origin itself`;
+    }
+    if (device.backingFile !== undefined) {
+      const reason = await this.#backing(device.backingFile, name);
+      if (reason !== undefined) return reason;
+    }
+    for (const below of device.below) {
+      const reason = await this.device(below);
+      if (reason !== undefined) return reason;
+    }
+    return undefined;
+  }
+
+  async #backing(file: string, loop: string): Promise<string | undefined> {
+    if (await isOrigin(file, this.origin, this.host))
+      return `lies on the origin itself (${loop}, over ${file})`;
+    const identity = await this.host.identify(file);
+    if (identity?.blockDevice !== undefined) return this.device(identity.blockDevice);
+    const mount = await this.host.mountOf(file);
+    if (mount === undefined) return undefined;
+    if (/^fuse(\.|$)/.test(mount.fsType)) {
+      if (!this.#mayServe(identity?.size ?? 0)) return undefined;
+      return `lies on ${loop}, over ${file} on a FUSE file system, which may serve the origin itself`;
+    }
+    return this.mount(mount);
+  }
+
+  /**
+   * A program that serves the origin (an NBD client in the kernel, nbdfuse)
+   * shows it at its full size, rounded down at most to 4 KiB. Another size is
+   * another disk: machines may well boot from NBD. 0 is unknown, and refused.
+   */
+  #mayServe(size: number): boolean {
+    return size === 0 || Math.abs(size - this.origin.size) < 4096;
+  }
+
+  #again(key: string): boolean {
+    if (this.#seen.has(key)) return true;
+    this.#seen.add(key);
+    return false;
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * Finished backups made by hand, for what reads them: a directory with image,
+ * checksums and manifest, as a directory target leaves it.
+ */
+import { createHash, randomUUID } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Manifest, type ManifestDraft, TOOL_VERSION, writeManifest } from '../../lib/manifest.js';
+import { crc32c } from './fake-binding.js';
+
+/** A draft of a complete backup of all of `size` bytes. */
+export function draft(size: number, blockSize = 4096, changes: Partial<ManifestDraft> = {}): ManifestDraft {
+  return {
+    id: randomUUID(),
+    state: 'complete',
+    createdAt: '2030-01-02T03:04:05.000Z',
+    startedAt: '2030-01-02T03:04:06.000Z',
+    finishedAt: '2030-01-02T03:05:06.000Z',
+    origin: { driver: 'embedded', id: 'disk.img', size },
+    size,
+    blockSize,
+    blocks: size === 0 ? [] : [[0, size]],
+    invalidBlocks: [],
+    statistics: { capturedBlocks: 0 },
+    ...changes,
+  };
+}
+
+/** A manifest of a complete backup in a file. */
+export function manifestOf(size: number, changes: Partial<Manifest> = {}, blockSize = 4096): Manifest {
+  return {
+    formatVersion: 1,
+    tool: { name: 'snapbak', version: TOOL_VERSION },
+    ...draft(size, blockSize),
+    image: { kind: 'file', name: 'data.img' },
+    checksums: { name: 'checksums', algorithm: 'crc32c', sha256: '0'.repeat(64) },
+    ...changes,
+  };
+}
+
+/** The checksums file of an image: listed blocks only, the others 0. */
+export function checksumsOf(image: Buffer, { blocks, blockSize }: ManifestDraft): Buffer {
+  const sums = Buffer.alloc(4 * Math.ceil(image.length / blockSize));
+  for (const [offset, length] of blocks) {
+    for (let at = offset; at < offset + length; at += blockSize) {
+      sums.writeUInt32LE(
+        crc32c(image.subarray(at, Math.min(at + blockSize, image.length))),
+        (4 * at) / blockSize,
+      );
+    }
+  }
+  return sums;
+}
+
+/** Writes a backup of `image` into `directory`, which is made. */
+export async function makeBackup(
+  directory: string,
+  image: Buffer,
+  changes: Partial<Manifest> = {},
+  blockSize = 4096,
+): Promise<Manifest> {
+  mkdirSync(directory, { mode: 0o700 });
+  const manifest = manifestOf(image.length, changes, blockSize);
+  const sums = checksumsOf(image, manifest);
+  writeFileSync(join(directory, 'data.img'), image);
+  writeFileSync(join(directory, 'checksums'), sums);
+  const sha256 = createHash('sha256').update(sums).digest('hex');
+  manifest.checksums = { ...manifest.checksums, sha256, ...changes.checksums };
+  await writeManifest(directory, manifest);
+  return manifest;
+}
