@@ -39,7 +39,7 @@ struct Extent {  // bytes
 
 struct CopyOptions {
   uint32_t copy_threads = 2;        // 1 to 16
-  uint32_t read_bytes = 1u << 20;   // one sweep read; a multiple of the block size is made of it
+  uint32_t read_bytes = 1u << 19;   // one sweep read; a multiple of the block size is made of it
   uint32_t watermark_low = 0;       // slots in use above which drain and spill come before the sweep
   bool lock_memory = true;          // mlock the buffers where permitted
   uint32_t target_retries = 3;      // a failed target write is tried again so often ...

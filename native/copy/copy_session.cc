@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: MIT
+// Puts a copy session together: memory, pending bits, threads; and takes it
+// apart. What the threads do is in event_pump, copier, sweep and spiller.
+#include "copy_session.h"
+
+#include <pthread.h>
+#include <sys/prctl.h>
+
+#include <cerrno>
+#include <new>
+#include <system_error>
+#include <thread>
+
+#include "copier.h"
+#include "copy_state.h"
+#include "event_pump.h"
+#include "spiller.h"
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+namespace snapbak {
+
+class CopySession::Impl {
+ public:
+  Impl(Driver* driver, SharedMemory* memory, UniqueFd lower, uint32_t sector_size, Target* target,
+       Tier2* tier2, ChecksumFile* checksums, const CopyOptions& options,
+       std::function<void(const Notice&)> notify)
+      : state_(driver, memory, std::move(lower), sector_size, target, tier2, checksums, options,
+               std::move(notify)) {}
+
+  int Prepare(const std::vector<Extent>& listed);
+  int Start(snapbak_start* start);
+  CopyStats Stats() const;
+  void Stop();
+
+  CopyState state_;
+
+ private:
+  bool OptionsAreValid() const;
+  int AllocateBuffers();
+  void MarkPending(const std::vector<Extent>& listed);
+  void StartThreads();
+  template <typename Body>
+  void StartThread(const std::string& name, Body body);
+
+  std::vector<AlignedBuffer> buffers_;
+  std::vector<std::unique_ptr<Copier>> copiers_;
+  std::unique_ptr<EventPump> pump_;
+  std::unique_ptr<Spiller> spiller_;
+  std::vector<std::thread> threads_;
+  bool memory_locked_ = false;
+};
+
+int CopySession::Impl::Prepare(const std::vector<Extent>& listed) {
+  if (!OptionsAreValid() || !threads_.empty() || state_.stop.raised()) return -EINVAL;
+  int error = state_.stop.Open();
+  if (error != 0) return error;
+  try {
+    error = AllocateBuffers();
+    if (error != 0) return error;
+    MarkPending(listed);
+    StartThreads();
+    return 0;
+  } catch (const std::system_error& e) {
+    error = e.code().value() > 0 ? -e.code().value() : -EAGAIN;
+  } catch (const std::bad_alloc&) {
+    error = -ENOMEM;
+  }
+  Stop();
+  return error;
+}
+
+bool CopySession::Impl::OptionsAreValid() const {
+  const uint32_t sector = state_.sector_size;
+  return state_.options.copy_threads >= 1 && state_.options.copy_threads <= 16 &&
+         state_.options.read_bytes <= 1u << 30 && (sector & (sector - 1)) == 0 &&
+         sector <= state_.block_size &&
+         snapbak_load_acquire(&state_.memory->header()->state) == SNAPBAK_STATE_READY;
+}
+
+int CopySession::Impl::AllocateBuffers() {
+  buffers_.resize(state_.options.copy_threads);
+  bool locked = state_.options.lock_memory && state_.memory->Lock();
+  for (AlignedBuffer& buffer : buffers_) {
+    const int error = buffer.Allocate(state_.max_run_blocks() * state_.block_size);
+    if (error != 0) return error;
+    locked = locked && buffer.Lock();
+    copiers_.push_back(std::make_unique<Copier>(&state_, &buffer));
+  }
+  memory_locked_ = locked;
+  pump_ = std::make_unique<EventPump>(&state_);
+  if (state_.tier2 != nullptr) spiller_ = std::make_unique<Spiller>(&state_);
+  return 0;
+}
+
+void CopySession::Impl::MarkPending(const std::vector<Extent>& listed) {
+  __u64* bitmap = state_.memory->bitmap();
+  for (const Extent& extent : listed) {
+    const BlockRun run = BlocksOf(extent, state_.block_size, state_.nr_blocks);
+    snapbak_bitmap_set_range(bitmap, run.first, run.count);
+  }
+  state_.counters.listed = snapbak_bitmap_count(bitmap, 0, state_.nr_blocks);
+}
+
+void CopySession::Impl::StartThreads() {
+  threads_.reserve(copiers_.size() + 2);
+  for (size_t i = 0; i < copiers_.size(); i++) {
+    StartThread("snapbak-copy-" + std::to_string(i), [copier = copiers_[i].get()] { copier->Run(); });
+  }
+  if (spiller_ != nullptr) StartThread("snapbak-spill", [this] { spiller_->Run(); });
+  StartThread("snapbak-pump", [this] { pump_->Run(); });
+}
+
+template <typename Body>
+void CopySession::Impl::StartThread(const std::string& name, Body body) {
+  threads_.emplace_back([this, name, body] {
+    (void)pthread_setname_np(pthread_self(), name.c_str());
+    // Memory that these threads need must not be reclaimed through writes that we hold. Takes a
+    // capability; without it the preallocation has to do.
+    (void)prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+    try {
+      body();
+    } catch (const std::exception&) {  // out of memory: nothing else throws in there
+      state_.FailTarget(-ENOMEM);
+    }
+  });
+}
+
+int CopySession::Impl::Start(snapbak_start* start) {
+  const int error = state_.driver->Start(start);
+  if (error != 0) return error;
+  state_.jobs.SetArmed();
+  if (state_.counters.listed == 0) state_.notifier.Send(NoticeKind::kComplete);
+  return 0;
+}
+
+CopyStats CopySession::Impl::Stats() const {
+  const snapbak_shm* header = state_.memory->header();
+  const CopyCounters& c = state_.counters;
+  CopyStats s{};
+  s.listed_blocks = c.listed;
+  s.done_blocks = c.done;
+  s.invalid_blocks = c.invalid;
+  s.swept_blocks = c.swept;
+  s.captured_blocks = c.captured;
+  s.wanted_blocks = c.wanted;
+  s.zero_blocks = c.zero;
+  s.dropped_bytes = c.dropped_bytes;
+  s.read_bytes = c.read_bytes;
+  s.written_bytes = c.written_bytes;
+  s.spilled_blocks = c.spilled;
+  s.queued_work_bytes = state_.jobs.queued_work_bytes();
+  s.slots_total = state_.memory->geometry().nr_slots;
+  s.slots_used = state_.jobs.slots_used();
+  s.buffer_bytes = state_.jobs.memory_bytes();
+  if (state_.tier2 != nullptr) {
+    s.tier2_total = state_.tier2->total();
+    s.tier2_used = state_.tier2->used();
+    s.buffer_bytes += uint64_t{s.tier2_total} * sizeof(uint32_t);
+  }
+  for (const AlignedBuffer& buffer : buffers_) s.buffer_bytes += buffer.size();
+  s.state = snapbak_load_acquire(&header->state);
+  s.reason = snapbak_load_relaxed(&header->reason);
+  for (int i = 0; i < SNAPBAK_NR_COUNTERS; i++) s.counters[i] = snapbak_load_relaxed(&header->counters[i]);
+  s.start_realtime_ns = snapbak_load_relaxed(&header->start_realtime_ns);
+  s.arm_ns = snapbak_load_relaxed(&header->arm_ns);
+  s.memory_locked = memory_locked_;
+  return s;
+}
+
+void CopySession::Impl::Stop() {
+  state_.stop.Raise();
+  state_.jobs.Stop();
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+CopySession::CopySession(Driver* driver, SharedMemory* memory, UniqueFd lower, uint32_t sector_size,
+                         Target* target, Tier2* tier2, ChecksumFile* checksums, const CopyOptions& options,
+                         std::function<void(const Notice&)> notify)
+    : impl_(std::make_unique<Impl>(driver, memory, std::move(lower), sector_size, target, tier2, checksums,
+                                   options, std::move(notify))) {}
+
+CopySession::~CopySession() { impl_->Stop(); }
+
+int CopySession::Prepare(const std::vector<Extent>& listed) { return impl_->Prepare(listed); }
+int CopySession::Start(snapbak_start* start) { return impl_->Start(start); }
+void CopySession::PushWork(const std::vector<Extent>& work, bool priority) {
+  impl_->state_.jobs.PushWork(work, priority);
+}
+void CopySession::SetPaused(bool paused) { impl_->state_.jobs.SetPaused(paused); }
+void CopySession::SetWatermarkLow(uint32_t slots) { impl_->state_.jobs.SetWatermarkLow(slots); }
+CopyStats CopySession::Stats() const { return impl_->Stats(); }
+void CopySession::Stop() { impl_->Stop(); }
+
+}  // namespace snapbak

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+// What the threads of one copy session share.
+#include "copy_state.h"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace snapbak {
+
+CopyState::CopyState(Driver* driver_in, SharedMemory* memory_in, UniqueFd lower_in, uint32_t sector,
+                     Target* target_in, Tier2* tier2_in, ChecksumFile* checksums_in,
+                     const CopyOptions& options_in, std::function<void(const Notice&)> notify)
+    : driver(driver_in),
+      memory(memory_in),
+      lower(std::move(lower_in)),
+      sector_size(std::max(sector, 1u)),
+      target(target_in),
+      tier2(tier2_in),
+      checksums(checksums_in),
+      options(options_in),
+      nr_blocks(memory_in->geometry().nr_blocks),
+      block_size(1u << memory_in->geometry().block_shift),
+      notifier(std::move(notify)),
+      max_run_blocks_(std::max(options_in.read_bytes / block_size, 1u)),
+      free_ring_(memory_in->FreeRing()),
+      jobs(memory_in->bitmap(), nr_blocks, block_size, memory_in->geometry().nr_slots, tier2_in, &counters,
+           max_run_blocks_, options_in.watermark_low) {}
+
+uint64_t CopyState::BytesOf(uint64_t first, uint64_t count) const {
+  const uint64_t begin = first * block_size;
+  return std::min<uint64_t>(count * block_size, memory->geometry().origin_size - begin);
+}
+
+void CopyState::KickIfWaiting() {
+  snapbak_full_fence();
+  if (snapbak_load_relaxed(&memory->header()->driver_waiting) != 0) driver->Kick();
+}
+
+void CopyState::Progress() { __atomic_fetch_add(&memory->header()->heartbeat, 1, __ATOMIC_RELAXED); }
+
+void CopyState::Done(uint64_t count, uint64_t zero) {
+  counters.zero += zero;
+  counters.done += count;
+  Progress();
+  Settle(count);
+}
+
+void CopyState::Invalid(uint64_t block, int error) {
+  counters.invalid++;
+  notifier.Send(NoticeKind::kInvalid, block, error);
+  Progress();
+  Settle(1);
+}
+
+// Every block is settled once, by whoever owned it: only one caller sees the sum reach the list.
+void CopyState::Settle(uint64_t count) {
+  if (counters.settled.fetch_add(count) + count == counters.listed) notifier.Send(NoticeKind::kComplete);
+}
+
+void CopyState::ReturnSlot(uint32_t slot) {
+  jobs.SlotReturned(slot);  // first: once it is published, the driver may send it again
+  bool broken;
+  {
+    std::lock_guard lock(free_ring_mutex_);
+    broken = snapbak_ring_room(&free_ring_) <= 0;  // cannot be full: it has an entry for every slot
+    if (!broken) {
+      snapbak_ring_put_slot(&free_ring_, 0, slot);
+      snapbak_ring_publish(&free_ring_, 1);
+    }
+  }
+  if (broken) {
+    FailSession(NoticeKind::kBroken, -EPROTO, SNAPBAK_REASON_PROTOCOL);
+    return;
+  }
+  KickIfWaiting();
+}
+
+void CopyState::FailTarget(int error) {
+  jobs.HaltCopiers();
+  notifier.Send(NoticeKind::kTargetError, 0, error);
+}
+
+void CopyState::FailSession(NoticeKind kind, int error, uint32_t reason) {
+  jobs.HaltAll();
+  notifier.Send(kind, 0, error, reason);
+}
+
+}  // namespace snapbak

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// What the threads of one copy session share: who they work for, the queues,
+// the counters, and the few steps that several of them take.
+#pragma once
+
+#include <mutex>
+
+#include "copy_counters.h"
+#include "copy_session.h"
+#include "job_queue.h"
+#include "notifier.h"
+#include "stop_signal.h"
+
+namespace snapbak {
+
+class CopyState {
+ public:
+  CopyState(Driver* driver, SharedMemory* memory, UniqueFd lower, uint32_t sector_size, Target* target,
+            Tier2* tier2, ChecksumFile* checksums, const CopyOptions& options,
+            std::function<void(const Notice&)> notify);
+
+  // Bytes of `count` blocks from `first` on; less than whole blocks at the end.
+  uint64_t BytesOf(uint64_t first, uint64_t count) const;
+  uint64_t max_run_blocks() const { return max_run_blocks_; }
+
+  // Call it after bits were cleared, slots returned, or events taken.
+  void KickIfWaiting();
+  // Tells the driver's watchdog that the library gets on.
+  void Progress();
+
+  // `count` blocks reached the target with their checksums, `zero` of them as zeroes.
+  void Done(uint64_t count, uint64_t zero);
+  // The origin could not be read there; `block` is ours and stays without content.
+  void Invalid(uint64_t block, int error);
+  // Gives a slot back to the driver.
+  void ReturnSlot(uint32_t slot);
+
+  // The session will not complete: copiers stop writing, captures pile up.
+  void FailTarget(int error);
+  // The session is over.
+  void FailSession(NoticeKind kind, int error, uint32_t reason);
+
+  Driver* const driver;
+  SharedMemory* const memory;
+  const UniqueFd lower;
+  const uint32_t sector_size;
+  Target* const target;
+  Tier2* const tier2;             // may be null
+  ChecksumFile* const checksums;  // may be null
+  const CopyOptions options;
+  const uint64_t nr_blocks;
+  const uint32_t block_size;
+
+  CopyCounters counters;
+  Notifier notifier;
+  StopSignal stop;
+
+ private:
+  void Settle(uint64_t count);
+
+  const uint64_t max_run_blocks_;
+  std::mutex free_ring_mutex_;
+  snapbak_ring free_ring_;  // guarded by free_ring_mutex_
+
+ public:
+  JobQueue jobs;
+};
+
+}  // namespace snapbak

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+// What copiers and spiller do next.
+#include "job_queue.h"
+
+namespace snapbak {
+
+JobQueue::JobQueue(const __u64* bitmap, uint64_t nr_blocks, uint32_t block_size, uint32_t nr_slots,
+                   const Tier2* tier2, const CopyCounters* counters, uint64_t max_run_blocks,
+                   uint32_t watermark_low)
+    : tier2_(tier2),
+      counters_(counters),
+      max_run_blocks_(max_run_blocks),
+      work_(bitmap, nr_blocks, block_size),
+      captured_(nr_slots),
+      slot_is_ours_(nr_slots),
+      watermark_low_(watermark_low) {}
+
+bool JobQueue::AddEvents(const std::vector<CapturedBlock>& captured, const std::vector<uint64_t>& wanted) {
+  std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < captured.size(); i++) {
+    if (slot_is_ours_[captured[i].slot]) {
+      while (i-- > 0) slot_is_ours_[captured[i].slot] = false;
+      return false;
+    }
+    slot_is_ours_[captured[i].slot] = true;
+  }
+  for (const CapturedBlock& block : captured) captured_.PushBack(block);
+  slots_used_ += static_cast<uint32_t>(captured.size());
+  for (uint64_t block : wanted) {
+    if (wanted_set_.insert(block).second) wanted_.push_back(block);
+  }
+  if (captured.size() + wanted.size() > 1) {
+    copiers_.notify_all();
+  } else {
+    copiers_.notify_one();
+  }
+  spiller_.notify_one();
+  return true;
+}
+
+bool JobQueue::Take(Job* job) {
+  std::unique_lock lock(mutex_);
+  if (job->kind == Job::Kind::kSweep) sweeping_--;
+  *job = Job{};
+  for (;;) {
+    if (stopped_) return false;
+    if (!copiers_halted_) {
+      job->need_work = NoWorkLeft();
+      if (TakeBest(job) || job->need_work) {
+        // one idle copier less: what it leaves behind may be the spiller's now
+        if (!captured_.empty()) spiller_.notify_one();
+        return true;
+      }
+      if (!work_.empty() && armed_ && !paused_) {
+        // a long search: let the pump in between
+        lock.unlock();
+        lock.lock();
+        continue;
+      }
+    }
+    copiers_asleep_++;
+    copiers_.wait(lock);
+    copiers_asleep_--;
+  }
+}
+
+bool JobQueue::TakeBest(Job* job) {
+  // 1. a write is held: nothing helps it but this block, or a slot
+  if (armed_ && !wanted_.empty()) {
+    job->kind = Job::Kind::kWanted;
+    job->wanted = wanted_.front();
+    wanted_.pop_front();
+    wanted_set_.erase(job->wanted);
+    return true;
+  }
+  // 2. room in the container, while it is above its low marks
+  const bool slots_low = slots_used_ <= watermark_low_;
+  const bool places_low = tier2_ == nullptr || spilled_.size() <= tier2_->total() / 2;
+  if (!captured_.empty() && !slots_low) {
+    job->kind = Job::Kind::kCaptured;
+    job->captured = captured_.PopFront();
+    return true;
+  }
+  if (!spilled_.empty() && !places_low) {
+    job->kind = Job::Kind::kSpilled;
+    job->spilled = spilled_.front();
+    spilled_.pop_front();
+    return true;
+  }
+  // 3. the sweep: each block that it claims is one that no write has to wait for
+  if (armed_ && !paused_) {
+    switch (work_.Take(max_run_blocks_, &job->run)) {
+      case WorkQueue::Taken::kRun:
+        job->kind = Job::Kind::kSweep;
+        job->need_work = work_.TakeLowEdge() || job->need_work;
+        sweeping_++;
+        return true;
+      case WorkQueue::Taken::kLater:
+        return false;
+      case WorkQueue::Taken::kNone:
+        break;
+    }
+  }
+  // 4. whatever is left
+  if (!captured_.empty()) {
+    job->kind = Job::Kind::kCaptured;
+    job->captured = captured_.PopFront();
+    return true;
+  }
+  if (!spilled_.empty()) {
+    job->kind = Job::Kind::kSpilled;
+    job->spilled = spilled_.front();
+    spilled_.pop_front();
+    return true;
+  }
+  return false;
+}
+
+// The queue ran dry, nobody is about to claim the rest, and there is a rest.
+bool JobQueue::NoWorkLeft() {
+  return armed_ && sweeping_ == 0 && work_.empty() && counters_->safe < counters_->listed &&
+         work_.TakeEmptyEdge();
+}
+
+void JobQueue::SlotReturned(uint32_t slot) {
+  std::lock_guard lock(mutex_);
+  slot_is_ours_[slot] = false;
+  slots_used_--;
+}
+
+void JobQueue::PlaceFreed() {
+  // the lock: a spiller between its look at tier 2 and its sleep would miss it
+  std::lock_guard lock(mutex_);
+  spiller_.notify_one();
+}
+
+void JobQueue::PutBack(const CapturedBlock& captured) {
+  std::lock_guard lock(mutex_);
+  captured_.PushFront(captured);
+  WakeForDrain();
+}
+
+void JobQueue::PutBack(const SpilledBlock& spilled) {
+  std::lock_guard lock(mutex_);
+  spilled_.push_front(spilled);
+  WakeForDrain();
+}
+
+void JobQueue::WakeForDrain() {
+  copiers_.notify_one();
+  spiller_.notify_one();
+}
+
+bool JobQueue::TakeForSpill(CapturedBlock* captured) {
+  std::unique_lock lock(mutex_);
+  spiller_.wait(lock, [this] {
+    if (stopped_ || all_halted_) return true;
+    // what idle copiers are about to take goes to the target straight away
+    const size_t taken_care_of = copiers_halted_ ? 0 : copiers_asleep_;
+    return captured_.size() > taken_care_of && slots_used_ > watermark_low_ &&
+           tier2_->used() < tier2_->total();
+  });
+  if (stopped_ || all_halted_) return false;
+  *captured = captured_.PopFront();
+  return true;
+}
+
+void JobQueue::AddSpilled(const SpilledBlock& spilled) {
+  std::lock_guard lock(mutex_);
+  spilled_.push_back(spilled);
+  copiers_.notify_one();
+}
+
+void JobQueue::PushWork(const std::vector<Extent>& work, bool priority) {
+  std::lock_guard lock(mutex_);
+  work_.Push(work, priority);
+  copiers_.notify_all();
+}
+
+void JobQueue::SetArmed() {
+  std::lock_guard lock(mutex_);
+  armed_ = true;
+  copiers_.notify_all();
+}
+
+void JobQueue::SetPaused(bool paused) {
+  std::lock_guard lock(mutex_);
+  paused_ = paused;
+  copiers_.notify_all();
+}
+
+void JobQueue::SetWatermarkLow(uint32_t slots) {
+  std::lock_guard lock(mutex_);
+  watermark_low_ = slots;
+  WakeForDrain();
+}
+
+void JobQueue::HaltCopiers() {
+  std::lock_guard lock(mutex_);
+  copiers_halted_ = true;
+  spiller_.notify_one();
+}
+
+void JobQueue::HaltAll() {
+  std::lock_guard lock(mutex_);
+  copiers_halted_ = true;
+  all_halted_ = true;
+  spiller_.notify_one();
+}
+
+void JobQueue::Stop() {
+  std::lock_guard lock(mutex_);
+  stopped_ = true;
+  copiers_.notify_all();
+  spiller_.notify_all();
+}
+
+uint32_t JobQueue::slots_used() const {
+  std::lock_guard lock(mutex_);
+  return slots_used_;
+}
+
+uint64_t JobQueue::queued_work_bytes() const {
+  std::lock_guard lock(mutex_);
+  return work_.queued_bytes();
+}
+
+uint64_t JobQueue::memory_bytes() const {
+  std::lock_guard lock(mutex_);
+  return slot_is_ours_.size() * sizeof(CapturedBlock) + slot_is_ours_.size() / 8 +
+         spilled_.size() * sizeof(SpilledBlock) + wanted_.size() * 2 * sizeof(uint64_t);
+}
+
+}  // namespace snapbak

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+// What copiers and spiller do next, under one lock: blocks that a held write
+// wants, captured slots, blocks in tier 2, work for the sweep. The pump and the
+// scheduler put in; the order in which copiers take is the heart of "held
+// writes first, then room, then progress".
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <unordered_set>
+#include <vector>
+
+#include "copy_counters.h"
+#include "fixed_queue.h"
+#include "tier2.h"
+#include "work_queue.h"
+
+namespace snapbak {
+
+struct CapturedBlock {
+  uint64_t block;
+  uint32_t slot;
+};
+
+struct SpilledBlock {
+  uint64_t block;
+  uint32_t place;
+  uint32_t crc;  // of the block's bytes, from before they left memory
+};
+
+struct Job {
+  enum class Kind { kNone, kWanted, kCaptured, kSpilled, kSweep };
+  Kind kind = Kind::kNone;
+  bool need_work = false;  // send kNeedWork before anything else
+  uint64_t wanted = 0;
+  CapturedBlock captured{};
+  SpilledBlock spilled{};
+  BlockRun run{};
+};
+
+class JobQueue {
+ public:
+  JobQueue(const __u64* bitmap, uint64_t nr_blocks, uint32_t block_size, uint32_t nr_slots,
+           const Tier2* tier2, const CopyCounters* counters, uint64_t max_run_blocks, uint32_t watermark_low);
+
+  // --- the pump. False: a slot came that is with us already, so the driver is
+  // not to be trusted; nothing was added.
+  bool AddEvents(const std::vector<CapturedBlock>& captured, const std::vector<uint64_t>& wanted);
+
+  // --- copiers. Takes the best job, or sleeps until there is one. `job` is the
+  // one that the caller has just done. False: stopped.
+  bool Take(Job* job);
+  // Takes a slot off the account; call it before the driver may see it again.
+  void SlotReturned(uint32_t slot);
+  void PlaceFreed();
+  void PutBack(const CapturedBlock& captured);
+  void PutBack(const SpilledBlock& spilled);
+
+  // --- the spiller. Sleeps until a captured block has to go to tier 2 and there
+  // is room. False: stopped, or the session is over.
+  bool TakeForSpill(CapturedBlock* captured);
+  void AddSpilled(const SpilledBlock& spilled);
+
+  // --- whoever runs the session
+  void PushWork(const std::vector<Extent>& work, bool priority);
+  void SetArmed();
+  void SetPaused(bool paused);
+  void SetWatermarkLow(uint32_t slots);
+  // The target is lost: copiers take no more jobs.
+  void HaltCopiers();
+  // The session is broken: nobody does.
+  void HaltAll();
+  void Stop();
+  bool copiers_halted() const { return copiers_halted_; }
+
+  uint32_t slots_used() const;
+  uint64_t queued_work_bytes() const;
+  // What the queues of blocks hold at this moment.
+  uint64_t memory_bytes() const;
+
+ private:
+  bool TakeBest(Job* job);
+  bool NoWorkLeft();
+  void WakeForDrain();
+
+  const Tier2* const tier2_;
+  const CopyCounters* const counters_;
+  const uint64_t max_run_blocks_;
+
+  mutable std::mutex mutex_;  // guards everything below
+  std::condition_variable copiers_, spiller_;
+  WorkQueue work_;
+  FixedQueue<CapturedBlock> captured_;  // oldest first
+  std::deque<SpilledBlock> spilled_;    // oldest first; 16 bytes a block in tier 2
+  std::deque<uint64_t> wanted_;
+  std::unordered_set<uint64_t> wanted_set_;
+  std::vector<bool> slot_is_ours_;
+  uint32_t slots_used_ = 0;
+  uint32_t watermark_low_;
+  uint32_t copiers_asleep_ = 0;
+  uint32_t sweeping_ = 0;  // runs taken and not done
+  bool armed_ = false;
+  bool paused_ = false;
+  bool stopped_ = false;
+  bool all_halted_ = false;
+  std::atomic<bool> copiers_halted_{false};
+};
+
+}  // namespace snapbak

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+// The library's half of the claim protocol.
+#include "sweep.h"
+
+#include "file_io.h"
+
+namespace snapbak {
+
+Sweep::Sweep(CopyState* state, AlignedBuffer* buffer, BlockWriter* writer)
+    : state_(state), buffer_(buffer), writer_(writer), holes_(state->lower.get()) {
+  ours_.reserve(state->max_run_blocks() / 2 + 1);
+}
+
+void Sweep::Copy(BlockRun run) {
+  // A hole is as good as bytes read: a pending block has not changed since the start instant.
+  const bool hole = holes_.IsHole(run.first * state_->block_size, state_->BytesOf(run.first, run.count));
+  if (!hole) {
+    const int error = Read(run);
+    if (error != 0) return CopyOneByOne(run, error);
+  }
+  Claim(run);
+  WriteClaimed(run, hole);
+}
+
+int Sweep::Read(BlockRun run) {
+  const uint64_t needed = state_->BytesOf(run.first, run.count);
+  // whole sectors, for direct I/O; the buffer is whole blocks
+  const uint64_t length = (needed + state_->sector_size - 1) / state_->sector_size * state_->sector_size;
+  const int error =
+      ReadAtLeast(state_->lower.get(), buffer_->data(), length, needed, run.first * state_->block_size);
+  if (error == 0) state_->counters.read_bytes += needed;
+  return error;
+}
+
+void Sweep::Claim(BlockRun run) {
+  ours_.clear();
+  __u64* bitmap = state_->memory->bitmap();
+  const uint64_t end = run.first + run.count;
+  uint64_t claimed = 0;
+  for (uint64_t at = run.first; at < end; at += SNAPBAK_WORD_BITS - at % SNAPBAK_WORD_BITS) {
+    const uint64_t word = at - at % SNAPBAK_WORD_BITS;
+    uint64_t bits = snapbak_bitmap_claim(bitmap, at, end - at);
+    while (bits != 0) {
+      const unsigned low = snapbak_lowest_bit(bits);
+      const uint64_t rest = ~(bits >> low);
+      const unsigned ones = rest != 0 ? snapbak_lowest_bit(rest) : SNAPBAK_WORD_BITS;
+      if (!ours_.empty() && ours_.back().first + ours_.back().count == word + low) {
+        ours_.back().count += ones;
+      } else {
+        ours_.push_back({word + low, ones});
+      }
+      claimed += ones;
+      bits &= ~snapbak_bitmap_mask(low, ones);
+    }
+  }
+  // before anything slow: a held write of one of these blocks may go on now
+  state_->KickIfWaiting();
+  state_->counters.swept += claimed;
+  state_->counters.safe += claimed;
+}
+
+void Sweep::WriteClaimed(BlockRun run, bool hole) {
+  uint64_t kept = 0;
+  for (const BlockRun& part : ours_) {
+    kept += state_->BytesOf(part.first, part.count);
+    const uint8_t* data = buffer_->data() + (part.first - run.first) * state_->block_size;
+    const int error =
+        hole ? writer_->WriteHole(part.first, part.count) : writer_->Write(part.first, part.count, data);
+    if (error != 0) return;
+  }
+  if (!hole) state_->counters.dropped_bytes += state_->BytesOf(run.first, run.count) - kept;
+}
+
+// Some block of the run cannot be read: the others can. A bad block that is not ours was captured.
+void Sweep::CopyOneByOne(BlockRun run, int error) {
+  if (run.count == 1) {
+    Claim(run);
+    if (!ours_.empty()) state_->Invalid(run.first, error);
+    return;
+  }
+  for (uint64_t i = 0; i < run.count && !state_->stop.raised(); i++) {
+    if (snapbak_bitmap_test(state_->memory->bitmap(), run.first + i)) Copy({run.first + i, 1});
+  }
+}
+
+}  // namespace snapbak
