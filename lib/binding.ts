@@ -8,6 +8,7 @@
  */
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import { SnapbakError } from './errors.js';
 
 /** What a failed native call throws. */
 export interface NativeError extends Error {
@@ -238,14 +239,23 @@ let loaded: NativeBinding | undefined;
 /**
  * The addon: a prebuilt one from the package, or the one built here.
  *
- * @throws Error if neither is there.
+ * @throws SnapbakError `ERR_SNAPBAK_MISSING` if neither is there.
  */
 export function binding(): NativeBinding {
   if (loaded === undefined) {
     const require = createRequire(import.meta.url);
     const load = require('node-gyp-build') as (dir: string) => NativeBinding;
     // lib/ in the sources and dist/ in the package both lie one below the root
-    loaded = load(fileURLToPath(new URL('..', import.meta.url)));
+    try {
+      loaded = load(fileURLToPath(new URL('..', import.meta.url)));
+    } catch (cause) {
+      throw new SnapbakError(
+        'ERR_SNAPBAK_MISSING',
+        `the native addon cannot be loaded for this machine (${process.platform} ${process.arch}): ` +
+          'build it by "npm run build:native" (Debian: apt-get install g++ make python3)',
+        { cause },
+      );
+    }
   }
   return loaded;
 }

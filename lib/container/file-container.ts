@@ -28,7 +28,7 @@ export interface FileContainerOptions {
   memory?: number;
 }
 
-/** @internal What tests put in place of the system. */
+/** What tests put in place of the system. */
 export interface ContainerParts {
   native?: () => NativeBinding;
   host?: Host;

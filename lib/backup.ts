@@ -1,0 +1,228 @@
+/**
+ * The story of a backup's beginning: everything is checked and opened first,
+ * then the point in time is fixed. What follows is in `backup/running.ts`.
+ */
+import { randomUUID } from 'node:crypto';
+import { abortedError } from './backup/failure.js';
+import {
+  type BackupOptions,
+  type CheckedOptions,
+  checkOptions,
+  DEFAULT_CONTAINER_BYTES,
+} from './backup/options.js';
+import { type Resources, release, remembering } from './backup/resources.js';
+import { type BackupResult, type BackupState, RunningBackup } from './backup/running.js';
+import type { NativeNotice, NativeOriginInfo } from './binding.js';
+import { BlockList } from './blocks/block-list.js';
+import { memoryContainer } from './container/memory-container.js';
+import { resolveWatermarks } from './container/watermarks.js';
+import type { BackupEvent } from './events.js';
+import type { Extent } from './extent.js';
+import { fromNative } from './native-errors.js';
+import type { BackupStats } from './stats.js';
+
+export type { BackupOptions } from './backup/options.js';
+export type { BackupResult, BackupState } from './backup/running.js';
+
+/** One sweep read, and the threads that copy: enough to fill an NVMe disk from two cores. */
+const READ_BYTES = 2 ** 20;
+const COPY_THREADS = 2;
+
+/** A backup under way, or ended. */
+export interface Backup extends AsyncDisposable {
+  /** A UUID, as in the manifest. */
+  readonly id: string;
+  /**
+   * `running`, `paused` or `finishing`; then `finished`, `broken` (by the
+   * driver, the target or the container), `failed` (all was copied, but could
+   * not be made durable) or `aborted`.
+   */
+  readonly state: BackupState;
+  /** The point in time: the backup is the origin as it stood then. */
+  readonly startedAt: Date;
+  /** Figures as of now; after the end, as of the end. */
+  stats(): BackupStats;
+  /**
+   * Copies these extents next; what is not in the block list, or copied
+   * already, costs nothing. Up to 64 extents of a call keep their order, more
+   * are copied ascending.
+   *
+   * @throws TypeError or RangeError for what is no extent of the device, or
+   * when 100,000 runs wait already.
+   */
+  prioritize(extents: Iterable<Extent>): void;
+  /** Stops the sweep. Captures go on, so that writers do. Nothing once it ended. */
+  pause(): void;
+  /** Undoes `pause()`. */
+  resume(): void;
+  /**
+   * Changes the rate of the sweep, bytes a second; `undefined`: no limit. Acts
+   * within a second.
+   *
+   * @throws TypeError or RangeError
+   */
+  setRate(bytesPerSecond: number | undefined): void;
+  /**
+   * Gives the backup up and waits until everything is given back. The origin
+   * goes on; the backup is never good afterwards. While the backup is being
+   * committed it is too late: it finishes. Idempotent.
+   */
+  abort(reason?: unknown): Promise<void>;
+  /**
+   * What happens, for any number of readers, each with a bounded queue:
+   * `started` first, whenever a reader comes, then what happens from then on,
+   * and last `finished`, `broken` or `error`. A slow reader gets the newest
+   * `progress` only, `spill`, `throttle` and `hold` summed, and invalid blocks
+   * beyond 10,000 as a number.
+   */
+  events(): AsyncIterableIterator<BackupEvent>;
+  /**
+   * Resolves once the backup is complete and durable; rejects with a
+   * `SnapbakError`: `ERR_SNAPBAK_HOLD_TIMEOUT`, `_TARGET`, `_CONTAINER_LOST`,
+   * `_DRIVER_GONE`, `_BROKEN`, `_ABORTED`. Nobody needs to listen.
+   */
+  readonly finished: Promise<BackupResult>;
+}
+
+/**
+ * Starts a backup. Resolves when the point in time is fixed: whatever is
+ * written to the origin from then on is not in the backup.
+ *
+ * Everything is checked and opened before; if a step fails, the earlier ones
+ * are undone, and nothing is left behind.
+ *
+ * @throws TypeError or RangeError that names an option and its value.
+ * @throws SnapbakError `ERR_SNAPBAK_BUSY` if the origin has a session,
+ * `_CONTAINER`, `_TARGET_REFUSED`, `_TARGET`, `_START_TIMEOUT`, `_ABORTED` (by
+ * `signal`), `_DRIVER_GONE`, and what `openOrigin` throws.
+ * @example
+ * ```ts
+ * await using origin = await openOrigin('unix:/run/vm1.control');
+ * const backup = await startBackup({ origin, target: directoryTarget('/backup/monday') });
+ * console.log('the backup is the disk as of', backup.startedAt);
+ * const { state, stats } = await backup.finished;
+ * console.log(state, stats.doneBytes);
+ * ```
+ */
+export async function startBackup(options: BackupOptions): Promise<Backup> {
+  const checked = checkOptions(options);
+  const createdAt = new Date();
+  const notices = new Notices();
+  const held: Partial<Resources> = {};
+  try {
+    const resources = await openAll(checked, held);
+    const { session } = resources;
+    const { startTimeout, rate, holdTimeout, signal } = checked;
+    const spec = checked.origin.spec;
+    await prepare(checked, resources, (notice) => notices.receive(notice));
+    checkSignal(signal);
+    const { startTime, armNs } = await session.start(startTimeout).catch((error: unknown) => {
+      throw fromNative(error, { path: spec, doing: 'fix the point in time', stage: 'start' });
+    });
+    checkSignal(signal);
+    const backup = new RunningBackup({
+      ...resources,
+      id: randomUUID(),
+      spec,
+      createdAt,
+      startedAt: new Date(startTime),
+      armMs: armNs / 1e6,
+      rate,
+      holdTimeout,
+      signal,
+    });
+    backup.begin();
+    notices.pass((notice) => backup.notice(notice));
+    return backup;
+  } catch (error) {
+    await release(held);
+    throw error;
+  }
+}
+
+/** The session first: a busy origin is told before anything is created. */
+async function openAll(checked: CheckedOptions, held: Partial<Resources>): Promise<Resources> {
+  const { origin, blockSize, signal } = checked;
+  checkSignal(signal);
+  const session = origin.createSession();
+  held.session = session;
+  const info = await session.open().catch((error: unknown) => {
+    throw fromNative(error, { path: origin.spec, doing: 'open a session on the origin', stage: 'open' });
+  });
+  checkSignal(signal);
+  const list = listFor(checked, info);
+  const container = await (checked.container ?? memoryContainer(DEFAULT_CONTAINER_BYTES)).open({
+    origin: info,
+    blockSize,
+  });
+  held.container = container;
+  checkSignal(signal);
+  const target = await checked.target.prepare({ size: info.size, blockSize, origin: info });
+  held.target = target;
+  checkSignal(signal);
+  const { native: nativeTarget, cause: targetCause } = remembering(target.native);
+  const targetName = checked.target.description;
+  return { session, info, container, target, nativeTarget, targetName, targetCause, blockSize, list };
+}
+
+function listFor({ blocks, blockSize }: CheckedOptions, info: NativeOriginInfo): BlockList {
+  if (blockSize < info.minBlockSize || blockSize > info.maxBlockSize) {
+    throw new RangeError(
+      `options.blockSize must be from ${info.minBlockSize} to ${info.maxBlockSize} for this driver, not ${blockSize}`,
+    );
+  }
+  const list = blocks ?? BlockList.all(info.size);
+  if (list.end > info.size) {
+    throw new RangeError(
+      `options.blocks must end at or before the end of the origin (${info.size} bytes), not at ${list.end}`,
+    );
+  }
+  return list.alignTo(blockSize, info.size);
+}
+
+async function prepare(
+  checked: CheckedOptions,
+  { session, container, target, nativeTarget, list, blockSize }: Resources,
+  onNotice: (notice: NativeNotice) => void,
+): Promise<void> {
+  const watermarks = resolveWatermarks(checked.watermarks, container.slots, blockSize);
+  try {
+    await session.prepare({
+      blockSize,
+      slots: container.slots,
+      onFull: checked.onFull,
+      holdTimeoutMs: checked.holdTimeout,
+      listed: list.flat(),
+      target: nativeTarget,
+      checksumsFd: target.checksumsFd,
+      ...(container.tier2 === undefined ? {} : { tier2: container.tier2 }),
+      watermarkLow: watermarks.low,
+      copyThreads: COPY_THREADS,
+      readBytes: READ_BYTES,
+      onNotice,
+    });
+  } catch (error) {
+    throw fromNative(error, { path: checked.origin.spec, doing: 'set the session up', stage: 'setup' });
+  }
+}
+
+function checkSignal(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw abortedError(signal.reason);
+}
+
+/** Keeps the notices that come before there is a backup to take them. */
+class Notices {
+  #kept: NativeNotice[] | undefined = [];
+  #to: ((notice: NativeNotice) => void) | undefined;
+
+  receive(notice: NativeNotice): void {
+    if (this.#to === undefined) this.#kept?.push(notice);
+    else this.#to(notice);
+  }
+
+  pass(to: (notice: NativeNotice) => void): void {
+    this.#to = to;
+    for (const notice of this.#kept ?? []) to(notice);
+    this.#kept = undefined;
+  }
+}

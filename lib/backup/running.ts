@@ -1,0 +1,274 @@
+/**
+ * A backup from the start instant to its end: takes the notices of the copy
+ * threads, and brings the session to exactly one end. Moves no bytes.
+ *
+ * running <-> paused -> finishing -> finished
+ * any of these -> broken (by the driver, the target, the container),
+ * failed (all copied, but not made durable), aborted (by the user)
+ */
+import type { NativeNotice } from '../binding.js';
+import { SnapbakError } from '../errors.js';
+import { type BackupEvent, EventChannel } from '../events.js';
+import { type Extent, flatten } from '../extent.js';
+import type { Manifest } from '../manifest.js';
+import { fromNative, isNativeError } from '../native-errors.js';
+import { type Clock, systemClock } from '../scheduler/clock.js';
+import { Scheduler } from '../scheduler/scheduler.js';
+import type { BackupStats } from '../stats.js';
+import { draftOf, runsOf } from './draft.js';
+import {
+  abortedError,
+  type EndState,
+  endState,
+  type FatalNotice,
+  failureOf,
+  finishState,
+} from './failure.js';
+import { Monitor } from './monitor.js';
+import { checkRate } from './options.js';
+import { type Resources, release } from './resources.js';
+
+export type BackupState = 'running' | 'paused' | 'finishing' | 'finished' | 'broken' | 'failed' | 'aborted';
+
+/** What `finished` resolves to. */
+export interface BackupResult {
+  /** A UUID, as in the manifest. */
+  id: string;
+  state: 'complete' | 'complete-with-invalid-blocks';
+  manifest: Manifest;
+  stats: BackupStats;
+  /** What could not be read from the origin, in bytes, ascending; it is not in the backup. */
+  invalidBlocks: Extent[];
+  /** From the start instant until the backup was durable. */
+  seconds: number;
+}
+
+/** What `startBackup` learned on its way. */
+export interface Begun extends Resources {
+  id: string;
+  spec: string;
+  createdAt: Date;
+  startedAt: Date;
+  armMs: number;
+  rate: number | undefined;
+  holdTimeout: number;
+  signal: AbortSignal | undefined;
+}
+
+export class RunningBackup {
+  readonly id: string;
+  readonly startedAt: Date;
+  readonly finished: Promise<BackupResult>;
+  readonly #begun: Begun;
+  readonly #channel = new EventChannel();
+  readonly #scheduler: Scheduler;
+  readonly #monitor: Monitor;
+  readonly #invalid: number[] = [];
+  readonly #onSignal = () => this.#give(abortedError(this.#begun.signal?.reason));
+  #state: BackupState = 'running';
+  #resolve!: (result: BackupResult) => void;
+  #reject!: (error: Error) => void;
+  #ending: Promise<void> | undefined;
+  /** The user gave it up while it was finishing. */
+  #aborted: SnapbakError | undefined;
+  /** What the driver or a tier reported while it was finishing. */
+  #reported: SnapbakError | undefined;
+
+  constructor(begun: Begun, clock: Clock = systemClock) {
+    this.#begun = begun;
+    this.id = begun.id;
+    this.startedAt = begun.startedAt;
+    this.finished = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.finished.catch(() => {}); // whoever does not listen must not die of it
+    const { session, blockSize, info } = begun;
+    this.#monitor = new Monitor({ read: () => session.stats(), blockSize, channel: this.#channel, clock });
+    this.#scheduler = new Scheduler({
+      blocks: begun.list,
+      blockSize,
+      size: info.size,
+      rate: begun.rate,
+      push: (work, priority) => session.pushWork(flatten(work), priority),
+      queuedBytes: () => session.stats().queuedWorkBytes,
+      pendingBlocks: () => {
+        const { listedBlocks, sweptBlocks, capturedBlocks, invalidBlocks } = session.stats();
+        return listedBlocks - sweptBlocks - capturedBlocks - invalidBlocks;
+      },
+      clock,
+    });
+    begun.signal?.addEventListener('abort', this.#onSignal, { once: true });
+  }
+
+  /** Tells that the point in time is fixed, and lets the sweep begin. */
+  begin(): void {
+    const { info, blockSize, spec, armMs, list } = this.#begun;
+    const { totalBytes, listedBlocks } = this.#monitor.stats();
+    this.#channel.push({
+      event: 'started',
+      id: this.id,
+      origin: spec,
+      startedAt: this.startedAt,
+      armMs,
+      size: info.size,
+      blockSize,
+      listedBlocks,
+      listedBytes: Math.min(totalBytes, list.bytes),
+    });
+    this.#scheduler.start();
+  }
+
+  get state(): BackupState {
+    return this.#state;
+  }
+
+  stats(): BackupStats {
+    return this.#monitor.stats();
+  }
+
+  events(): AsyncIterableIterator<BackupEvent> {
+    return this.#channel.reader();
+  }
+
+  prioritize(extents: Iterable<Extent>): void {
+    this.#scheduler.prioritize(extents);
+  }
+
+  pause(): void {
+    if (this.#state !== 'running') return;
+    this.#state = 'paused';
+    this.#scheduler.pause();
+    this.#begun.session.setPaused(true);
+  }
+
+  resume(): void {
+    if (this.#state !== 'paused') return;
+    this.#state = 'running';
+    this.#begun.session.setPaused(false);
+    this.#scheduler.resume();
+  }
+
+  setRate(bytesPerSecond: number | undefined): void {
+    checkRate('bytesPerSecond', bytesPerSecond);
+    this.#scheduler.setRate(bytesPerSecond);
+  }
+
+  async abort(reason?: unknown): Promise<void> {
+    this.#give(abortedError(reason));
+    await this.#ending;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.abort('its owner went out of scope');
+  }
+
+  /** What the copy threads say; called on the JavaScript thread. */
+  notice(notice: NativeNotice): void {
+    switch (notice.kind) {
+      case 'need-work':
+        this.#scheduler.needWork();
+        return;
+      case 'complete':
+        this.#ending ??= this.#complete();
+        return;
+      case 'invalid':
+        this.#noteInvalid(notice.block, notice.errno);
+        return;
+      case 'tier2-lost':
+        this.#monitor.tier2Lost(notice.errno);
+        return;
+      default: {
+        const error = this.#failure(notice);
+        this.#reported ??= error;
+        this.#ending ??= this.#breakOff(endState(error), error);
+      }
+    }
+  }
+
+  #noteInvalid(block: number, errno: number): void {
+    if (this.#ending !== undefined) return;
+    this.#invalid.push(block);
+    const [extent] = runsOf([block], this.#begun.blockSize, this.#begun.info.size);
+    this.#channel.push({ event: 'invalid-block', block, extent: extent!, errno });
+  }
+
+  /** The user gives it up; once it is being committed, that is too late. */
+  #give(error: SnapbakError): void {
+    this.#aborted ??= error;
+    this.#ending ??= this.#breakOff('aborted', error);
+  }
+
+  /** Every listed block is in the target, or invalid: makes the backup durable, and good. */
+  async #complete(): Promise<void> {
+    const { session, target } = this.#begun;
+    this.#state = 'finishing';
+    this.#scheduler.stop();
+    let manifest: Manifest;
+    try {
+      await session.finish();
+      if (this.#aborted !== undefined) throw this.#aborted;
+      manifest = await target.commit(draftOf(this.#facts(this.#monitor.end())));
+    } catch (cause) {
+      const error = this.#finishError(cause);
+      return this.#breakOff(finishState(error), error);
+    }
+    const stats = this.#monitor.stats();
+    await release(this.#begun); // a backup that is durable is good, whatever closing says
+    this.#leave('finished');
+    const invalidBlocks = this.#facts(stats).invalid;
+    const state = invalidBlocks.length === 0 ? 'complete' : 'complete-with-invalid-blocks';
+    const { id } = this;
+    const { seconds } = stats;
+    this.#channel.push({ event: 'finished', id, state, invalidBlocks: this.#invalid.length, seconds, stats });
+    this.#resolve({ id, state, manifest, stats, invalidBlocks, seconds });
+  }
+
+  /** What the driver or the target said of the end is nearer to the truth than an errno. */
+  #finishError(cause: unknown): Error {
+    if (cause === this.#aborted) return this.#aborted as SnapbakError;
+    if (this.#reported !== undefined) return this.#reported;
+    const error = fromNative(cause, { path: this.#begun.spec, doing: 'finish the backup', stage: 'finish' });
+    const ofTarget = SnapbakError.is(error) && error.code === 'ERR_SNAPBAK_TARGET' && isNativeError(cause);
+    return ofTarget ? this.#failure({ kind: 'target-error', errno: cause.errno }) : error;
+  }
+
+  #failure(notice: FatalNotice): SnapbakError {
+    const { spec, holdTimeout, targetName, targetCause } = this.#begun;
+    return failureOf(notice, {
+      origin: spec,
+      target: targetName,
+      holdTimeout,
+      targetCause: targetCause(),
+    });
+  }
+
+  /** Writers first: the session is given up before anything slow is done. */
+  async #breakOff(state: EndState, error: Error): Promise<void> {
+    const { session, target } = this.#begun;
+    this.#state = state;
+    this.#scheduler.stop();
+    await session.abort().catch(() => {}); // it may be broken, or gone, already
+    const stats = this.#monitor.end();
+    const code = SnapbakError.is(error) ? error.code : 'ERR_SNAPBAK_IO';
+    const { message } = error;
+    await target.fail(draftOf(this.#facts(stats), { code, message })).catch(() => {});
+    await release(this.#begun);
+    this.#leave(state);
+    const errno = SnapbakError.is(error) && error.errno !== undefined ? { errno: error.errno } : {};
+    const told = { id: this.id, code, message, ...errno } as const;
+    this.#channel.push(state === 'failed' ? { event: 'error', ...told } : { event: 'broken', ...told });
+    this.#reject(error);
+  }
+
+  #leave(state: BackupState): void {
+    this.#state = state;
+    this.#begun.signal?.removeEventListener('abort', this.#onSignal);
+  }
+
+  #facts(stats: BackupStats) {
+    const { id, createdAt, startedAt, info, blockSize, list } = this.#begun;
+    const invalid = runsOf(this.#invalid, blockSize, info.size);
+    return { id, createdAt, startedAt, info, blockSize, list, invalid, stats };
+  }
+}

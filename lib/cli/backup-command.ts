@@ -1,0 +1,133 @@
+/**
+ * `snapbak backup ORIGIN DIR`: takes a backup and shows it.
+ */
+import { type Command, Option } from 'commander';
+import { startBackup } from '../backup.js';
+import { BlockList } from '../blocks/block-list.js';
+import { parseContainer } from '../container/parse.js';
+import { openOrigin } from '../origin.js';
+import { deviceTarget } from '../target/device-target.js';
+import { directoryTarget } from '../target/directory-target.js';
+import { backupView } from './backup-view.js';
+import type { Cli } from './cli.js';
+import { EXIT } from './exit-status.js';
+import { interruptible } from './interrupt.js';
+import { blockSizeValue, durationValue, listValue, rateValue } from './values.js';
+
+interface Flags {
+  container?: string[];
+  blocks: string;
+  blockSize: number;
+  rate?: number;
+  holdTimeout: number;
+  onFull: 'break' | 'hold';
+  startTimeout: number;
+  targetDevice?: string;
+  force?: boolean;
+  json?: boolean;
+}
+
+const HELP = `
+The backup is the origin as of the instant at which "started" is printed, never
+before. A backup directory holds data.img, checksums and manifest.json; only the
+manifest says that it is complete.
+
+Containers hold captured blocks until the target has them:
+  memory:SIZE       slots in memory (default 64M)
+  file:PATH:SIZE    a file as a second tier, on another disk than the origin
+  device:PATH       a partition or an external device as a second tier
+--container may be given twice, for memory and a second tier.
+
+A first Ctrl-C ends the session cleanly: held writes go on, the backup is marked
+broken, the exit status is 3. A second one leaves at once.
+
+Examples:
+  snapbak backup unix:/run/vm1.control /backup/monday
+  snapbak backup unix:/run/vm1.control /backup/monday --rate 200M \\
+      --container memory:256M --container file:/var/tmp/tier2:20G`;
+
+export function registerBackup(program: Command, cli: Cli): void {
+  program
+    .command('backup')
+    .description('take a point-in-time backup of an origin that is being written to')
+    .argument('<origin>', 'unix:CONTROL_SOCKET, of "snapbak serve --control"')
+    .argument('<directory>', 'new or empty directory for the backup')
+    .option('--container <spec>', 'where captured blocks wait; repeatable (default: memory:64M)', listValue)
+    .option('--blocks <list>', 'all, or a file with a line "START LENGTH" an extent', 'all')
+    .addOption(
+      new Option('--block-size <size>', 'unit of tracking, a power of two from 4K to 1M')
+        .argParser(blockSizeValue)
+        .default(65_536, '64K'),
+    )
+    .option(
+      '--rate <size>',
+      'the most that the sweep copies a second, e.g. 100M (default: no limit)',
+      rateValue,
+    )
+    .addOption(
+      new Option('--hold-timeout <time>', 'the longest that a write is held when the container is full')
+        .argParser(durationValue)
+        .default(30_000, '30s'),
+    )
+    .addOption(
+      new Option('--on-full <policy>', 'when that time is over: break the backup, or keep holding')
+        .choices(['break', 'hold'])
+        .default('break'),
+    )
+    .addOption(
+      new Option('--start-timeout <time>', 'the longest wait for writes in flight at the start')
+        .argParser(durationValue)
+        .default(10_000, '10s'),
+    )
+    .option('--target-device <path>', 'put the image on this block device instead of data.img')
+    .option('--force', 'a device may hold a file system, LVM or RAID: it is overwritten')
+    .option('--json', 'one JSON object a line')
+    .addHelpText('after', HELP)
+    .action((origin: string, directory: string, flags: Flags) =>
+      interruptible((signal) => runBackup(origin, directory, flags, cli, signal)),
+    );
+}
+
+async function runBackup(
+  spec: string,
+  directory: string,
+  flags: Flags,
+  cli: Cli,
+  signal: AbortSignal,
+): Promise<void> {
+  const { blockSize, rate, holdTimeout, onFull, startTimeout, force = false, json = false } = flags;
+  const container =
+    flags.container === undefined ? {} : { container: parseContainer(flags.container, { force }) };
+  const target =
+    flags.targetDevice === undefined
+      ? directoryTarget(directory)
+      : deviceTarget(flags.targetDevice, { directory, force });
+  const blocks = flags.blocks === 'all' ? {} : { blocks: await BlockList.fromFile(flags.blocks) };
+  await using origin = await openOrigin(spec);
+  const backup = await startBackup({
+    origin,
+    target,
+    ...blocks,
+    ...container,
+    blockSize,
+    rate,
+    holdTimeout,
+    onFull,
+    startTimeout,
+    signal,
+  });
+  const view = backupView(cli.output, json);
+  try {
+    for await (const event of backup.events()) view.show(event);
+  } finally {
+    view.end();
+    await backup[Symbol.asyncDispose]();
+  }
+  try {
+    const { state } = await backup.finished;
+    cli.exit(state === 'complete' ? EXIT.good : EXIT.invalidBlocks);
+  } catch (error) {
+    if (!json) cli.output.error(error, false); // with --json the last event said it
+    cli.exit(backup.state === 'failed' ? EXIT.failed : EXIT.broken);
+  }
+}

@@ -1,0 +1,180 @@
+/**
+ * How a running backup looks: events as JSON, a bar on a terminal, or a line
+ * every few seconds in a log.
+ */
+import { SingleBar } from 'cli-progress';
+import { errnoName } from '../errors.js';
+import type { BackupEvent, FinishedEvent, InvalidBlockEvent, StartedEvent } from '../events.js';
+import { formatSize } from '../extent.js';
+import type { BackupStats } from '../stats.js';
+import type { Output } from './output.js';
+import { formatSeconds } from './values.js';
+
+/** Shows a backup's events, in their order. */
+export interface BackupView {
+  show(event: BackupEvent): void;
+  /** Leaves the terminal as it was; whatever happened. */
+  end(): void;
+}
+
+/** Seconds between two lines in a log. */
+const LINE_SECONDS = 5;
+/** Invalid blocks told one by one to people. */
+const MAX_INVALID_LINES = 10;
+
+export function backupView(output: Output, json: boolean): BackupView {
+  if (json) return { show: (event) => output.event(event), end() {} };
+  return new TextView(output, output.isTerminal ? new Bar() : new Lines(output));
+}
+
+/** Draws progress; `clear` makes room for a line of text. */
+interface Meter {
+  update(stats: BackupStats): void;
+  clear(): void;
+}
+
+class TextView implements BackupView {
+  readonly #output: Output;
+  readonly #meter: Meter;
+  #invalid = 0;
+
+  constructor(output: Output, meter: Meter) {
+    this.#output = output;
+    this.#meter = meter;
+  }
+
+  show(event: BackupEvent): void {
+    switch (event.event) {
+      case 'started':
+        for (const line of startedLines(event)) this.#output.line(line);
+        return;
+      case 'progress':
+        this.#meter.update(event);
+        return;
+      case 'spill':
+        if (event.lost) {
+          const why = event.errno === undefined ? '' : ` (${errnoName(event.errno)})`;
+          this.#warn(`the second tier of the container failed${why} and was given up; memory goes on alone`);
+        }
+        return;
+      case 'invalid-block':
+        this.#showInvalid(event);
+        return;
+      case 'finished':
+        this.#meter.clear();
+        for (const line of finishedLines(event)) this.#output.line(line);
+        return;
+      default:
+        return; // delays and holds are in the progress; how it ended is told by the command
+    }
+  }
+
+  end(): void {
+    this.#meter.clear();
+  }
+
+  #showInvalid({ extent, errno, more = 0 }: InvalidBlockEvent): void {
+    this.#invalid += 1;
+    if (this.#invalid > MAX_INVALID_LINES) return;
+    const last = this.#invalid === MAX_INVALID_LINES ? '; further ones are counted only' : '';
+    const others = more > 0 ? `, and ${more} more` : '';
+    this.#warn(
+      `cannot read the block at ${extent.offset} (${errnoName(errno)})${others}: it is not in the backup${last}`,
+    );
+  }
+
+  #warn(text: string): void {
+    this.#meter.clear();
+    this.#output.warn(`snapbak: ${text}`);
+  }
+}
+
+class Bar implements Meter {
+  #bar: SingleBar | undefined;
+
+  update(stats: BackupStats): void {
+    if (this.#bar === undefined) {
+      this.#bar = new SingleBar({
+        format: '[{bar}] {percentage}% {text}',
+        barCompleteChar: '█',
+        barIncompleteChar: '░',
+        barsize: 10,
+        fps: 4,
+        linewrap: true, // trimmed to the width of the terminal
+        hideCursor: null,
+        gracefulExit: false, // signals are the command's business
+        clearOnComplete: true,
+      });
+      this.#bar.start(Math.max(1, stats.totalBytes), stats.doneBytes, { text: '' });
+    }
+    this.#bar.update(stats.doneBytes, { text: barText(stats) });
+  }
+
+  clear(): void {
+    this.#bar?.stop();
+    this.#bar = undefined;
+  }
+}
+
+class Lines implements Meter {
+  readonly #output: Output;
+  #next = LINE_SECONDS;
+
+  constructor(output: Output) {
+    this.#output = output;
+  }
+
+  update(stats: BackupStats): void {
+    if (stats.seconds < this.#next) return;
+    this.#next = stats.seconds + LINE_SECONDS;
+    const percent = stats.totalBytes === 0 ? 100 : Math.floor((100 * stats.doneBytes) / stats.totalBytes);
+    this.#output.warn(`${percent}% ${meterText(stats)}`);
+  }
+
+  clear(): void {}
+}
+
+/** The same as {@link meterText} in the 60 columns that a bar leaves on a small terminal. */
+export function barText(stats: BackupStats): string {
+  const { container, writers, bytesPerSecond, secondsLeft } = stats;
+  const rate = formatSize(Math.round(bytesPerSecond)).replace(/\.\d+/, '');
+  const left = secondsLeft === undefined ? '' : ` ${formatSeconds(Math.round(secondsLeft))} left`;
+  return (
+    `${rate}/s${left} | fill ${Math.round(100 * container.fill)}% | ` +
+    `${writers.captured} captured ${writers.delayed} delayed ${writers.held} held`
+  );
+}
+
+/** Rate, time left, container, and what writers meet. */
+export function meterText(stats: BackupStats): string {
+  const { container, writers } = stats;
+  const left = stats.secondsLeft === undefined ? '' : `, ${formatSeconds(stats.secondsLeft)} left`;
+  const now = writers.heldNow > 0 ? ` (${writers.heldNow} now)` : '';
+  return (
+    `${formatSize(stats.doneBytes)} of ${formatSize(stats.totalBytes)}, ` +
+    `${formatSize(Math.round(stats.bytesPerSecond))}/s${left} | container ${Math.round(100 * container.fill)}% | ` +
+    `${writers.captured} captured, ${writers.delayed} delayed, ${writers.held} held${now}`
+  );
+}
+
+function startedLines(event: StartedEvent): string[] {
+  return [
+    `started ${event.startedAt.toISOString()}: the backup is ${event.origin} as of this instant`,
+    `  ${formatSize(event.listedBytes)} of ${formatSize(event.size)} in blocks of ${formatSize(event.blockSize)}; ` +
+      `writes stood still for ${Number(event.armMs.toFixed(3))} ms; id ${event.id}`,
+  ];
+}
+
+function finishedLines({ state, seconds, stats, invalidBlocks }: FinishedEvent): string[] {
+  const rate = seconds > 0 ? `, ${formatSize(Math.round(stats.doneBytes / seconds))}/s` : '';
+  const { writers } = stats;
+  const lines = [
+    `${state}: ${formatSize(stats.doneBytes)} in ${formatSeconds(seconds)}${rate}`,
+    `  ${stats.zeroBlocks} of ${stats.doneBlocks} blocks are zeroes; ${writers.captured} captured, ` +
+      `${writers.delayed} writes delayed, ${writers.held} held (the longest ${Math.round(writers.heldMaxMs)} ms)`,
+  ];
+  if (invalidBlocks > 0) {
+    lines.push(`  ${invalidBlocks} blocks could not be read from the origin; the manifest names them`);
+  }
+  return lines;
+}

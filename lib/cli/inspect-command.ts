@@ -1,0 +1,93 @@
+/**
+ * `snapbak inspect DIR`: what a backup is, and what it holds, at a glance.
+ * Reads the manifest and the checksums, never the image.
+ */
+import { constants } from 'node:fs';
+import type { Command } from 'commander';
+import { binding } from '../binding.js';
+import { formatSize } from '../extent.js';
+import { type Manifest, openPlain, readManifest } from '../manifest.js';
+import { BlockMap, LEGEND, markZeroes } from './block-map.js';
+import type { Cli } from './cli.js';
+import { formatSeconds } from './values.js';
+
+export function registerInspect(program: Command, cli: Cli): void {
+  program
+    .command('inspect')
+    .description('show what a backup is, and a map of what it holds')
+    .argument('<directory>', 'directory of the backup')
+    .option('--json', 'one JSON object')
+    .addHelpText('after', '\nExample:\n  snapbak inspect /backup/monday')
+    .action(async (directory: string, { json = false }: { json?: boolean }) => {
+      const manifest = await readManifest(directory);
+      const map = new BlockMap(manifest);
+      const looked = await lookForZeroes(directory, manifest, map);
+      if (json)
+        cli.output.event({ event: 'inspect', ...summary(manifest), ...zeroes(map, looked), map: map.rows() });
+      else for (const line of inspectLines(directory, manifest, map, looked)) cli.output.line(line);
+    });
+}
+
+/** The picture is better with the zeroes in it, but an inspection does not fail for want of them. */
+async function lookForZeroes(directory: string, manifest: Manifest, map: BlockMap): Promise<boolean> {
+  try {
+    await using file = await openPlain(directory, manifest.checksums.name, constants.O_RDONLY);
+    return await markZeroes(map, manifest, file, binding().crc32c);
+  } catch {
+    return false;
+  }
+}
+
+function zeroes(map: BlockMap, looked: boolean): { zeroBytes?: number } {
+  return looked ? { zeroBytes: map.zeroBytes } : {};
+}
+
+function summary(manifest: Manifest) {
+  const { blocks, invalidBlocks, ...rest } = manifest;
+  return {
+    ...rest,
+    runs: blocks.length,
+    listedBytes: bytesOf(blocks),
+    invalidBytes: bytesOf(invalidBlocks),
+    invalidBlocks,
+  };
+}
+
+function bytesOf(extents: Manifest['blocks']): number {
+  return extents.reduce((sum, [, length]) => sum + length, 0);
+}
+
+/** The same for people. */
+export function inspectLines(
+  directory: string,
+  manifest: Manifest,
+  map: BlockMap,
+  looked: boolean,
+): string[] {
+  const { origin, image, statistics, error } = manifest;
+  const taken = (Date.parse(manifest.finishedAt) - Date.parse(manifest.startedAt)) / 1000;
+  const zero = looked ? `, ${formatSize(map.zeroBytes)} of it zeroes` : '';
+  const lines = [
+    `backup:    ${directory}`,
+    `state:     ${manifest.state}${error === undefined ? '' : ` (${error.code}: ${error.message})`}`,
+    `id:        ${manifest.id}`,
+    `instant:   ${manifest.startedAt}; finished ${formatSeconds(Math.max(0, taken))} later`,
+    `origin:    ${origin.id} (${origin.driver} driver), ${formatSize(manifest.size)} (${manifest.size} bytes)`,
+    `image:     ${image.kind === 'file' ? image.name : image.kind === 'device' ? image.path : 'kept by a program of its own'}`,
+    `listed:    ${formatSize(bytesOf(manifest.blocks))} in ${manifest.blocks.length} runs, blocks of ${formatSize(manifest.blockSize)}${zero}`,
+  ];
+  if (manifest.invalidBlocks.length > 0) {
+    lines.push(
+      `invalid:   ${formatSize(bytesOf(manifest.invalidBlocks))} in ${manifest.invalidBlocks.length} runs`,
+    );
+  }
+  const captured = statistics.capturedBlocks;
+  if (captured !== undefined) {
+    lines.push(`writers:   ${captured} blocks captured, ${statistics.writesHeld ?? 0} writes held`);
+  }
+  lines.push(`made by:   ${manifest.tool.name} ${manifest.tool.version}`, '');
+  for (const row of map.rows()) lines.push(`  ${row}`);
+  lines.push(`  ${LEGEND}`);
+  if (!looked) lines.push('  (the checksums were not looked at: zeroes are shown as data)');
+  return lines;
+}

@@ -1,0 +1,56 @@
+/**
+ * `snapbak restore DIR TO`: brings a backup back to a file or a device.
+ */
+import type { Command } from 'commander';
+import { formatSize } from '../extent.js';
+import { restore } from '../restore/restore.js';
+import type { Cli } from './cli.js';
+import { EXIT } from './exit-status.js';
+import { interruptible } from './interrupt.js';
+import { replayView } from './replay-view.js';
+import { formatSeconds } from './values.js';
+
+interface Flags {
+  verify: boolean;
+  force?: boolean;
+  json?: boolean;
+}
+
+const HELP = `
+Every block is compared with its checksum before it is written. A device keeps
+what the block list does not name.
+
+Example:
+  snapbak restore /backup/monday /var/tmp/restored.img`;
+
+export function registerRestore(program: Command, cli: Cli): void {
+  program
+    .command('restore')
+    .description('bring a backup back to a file or a block device')
+    .argument('<directory>', 'directory of the backup')
+    .argument('<to>', 'a new file, or a block device at least as large as the origin')
+    .option('--no-verify', 'do not compare the blocks with their checksums')
+    .option('--force', 'overwrite a file that exists, or a device with a file system, LVM or RAID')
+    .option('--json', 'one JSON object a line')
+    .addHelpText('after', HELP)
+    .action((backup: string, to: string, flags: Flags) =>
+      interruptible(async (signal) => {
+        const { verify, force = false, json = false } = flags;
+        const view = replayView(cli.output, json);
+        const onProgress = view.progress.bind(view);
+        const result = await restore({ backup, to, verify, force, signal, onProgress }).finally(() =>
+          view.end(),
+        );
+        const { bytes, seconds, invalidBlocks } = result;
+        if (json) cli.output.event({ event: 'finished', to, ...result });
+        else cli.output.line(`restored ${formatSize(bytes)} to ${to} in ${formatSeconds(seconds)}`);
+        if (invalidBlocks === 0) return;
+        if (!json) {
+          cli.output.warn(
+            `snapbak: ${invalidBlocks} blocks are not in the backup (they could not be read from the origin)`,
+          );
+        }
+        cli.exit(EXIT.invalidBlocks);
+      }),
+    );
+}

@@ -1,0 +1,37 @@
+/**
+ * `snapbak verify DIR`: proves that a backup is what it was when it finished.
+ */
+import type { Command } from 'commander';
+import { formatSize } from '../extent.js';
+import { verify } from '../restore/verify.js';
+import type { Cli } from './cli.js';
+import { EXIT } from './exit-status.js';
+import { interruptible } from './interrupt.js';
+import { replayView } from './replay-view.js';
+import { formatSeconds } from './values.js';
+
+export function registerVerify(program: Command, cli: Cli): void {
+  program
+    .command('verify')
+    .description('read all of a backup and compare every block with its checksum')
+    .argument('<directory>', 'directory of the backup')
+    .option('--json', 'one JSON object a line')
+    .addHelpText('after', '\nExample:\n  snapbak verify /backup/monday')
+    .action((backup: string, { json = false }: { json?: boolean }) =>
+      interruptible(async (signal) => {
+        const view = replayView(cli.output, json);
+        const onProgress = view.progress.bind(view);
+        const result = await verify({ backup, signal, onProgress }).finally(() => view.end());
+        const { bytes, seconds, invalidBlocks } = result;
+        if (json) cli.output.event({ event: 'finished', ...result });
+        else cli.output.line(`good: ${formatSize(bytes)} checked in ${formatSeconds(seconds)}`);
+        if (invalidBlocks === 0) return;
+        if (!json) {
+          cli.output.warn(
+            `snapbak: ${invalidBlocks} blocks are not in the backup (they could not be read from the origin)`,
+          );
+        }
+        cli.exit(EXIT.invalidBlocks);
+      }),
+    );
+}

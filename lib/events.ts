@@ -1,0 +1,232 @@
+/**
+ * What a running backup tells: the types, and the bounded queue behind
+ * `backup.events()`. Nothing here stands in the path of a write; a consumer
+ * that never reads costs a bounded amount of memory and delays nobody.
+ */
+import type { SnapbakErrorCode } from './errors.js';
+import type { Extent } from './extent.js';
+import type { BackupStats } from './stats.js';
+
+/** The point in time is fixed: what is written from now on is not in the backup. */
+export interface StartedEvent {
+  event: 'started';
+  /** The backup's id, as in the manifest. */
+  id: string;
+  /** The origin, as it was named. */
+  origin: string;
+  /** The start instant. */
+  startedAt: Date;
+  /** How long writes were stopped for it, milliseconds. */
+  armMs: number;
+  /** Bytes of the origin, and of a block. */
+  size: number;
+  blockSize: number;
+  listedBlocks: number;
+  listedBytes: number;
+}
+
+/** Four times a second; the only event that may be dropped, for a newer one. */
+export interface ProgressEvent extends BackupStats {
+  event: 'progress';
+}
+
+/** Captured blocks went to the second tier, or (`lost`) it failed and was given up. */
+export interface SpillEvent {
+  event: 'spill';
+  /** Spilled since the last such event, and since the start. */
+  blocks: number;
+  totalBlocks: number;
+  /** Bytes in the second tier now, and its capacity. */
+  usedBytes: number;
+  capacityBytes: number;
+  /** The second tier failed; the slots go on without it. */
+  lost: boolean;
+  /** Negative errno, with `lost`. */
+  errno?: number;
+}
+
+/** Writes were delayed, because the container fills faster than it drains. */
+export interface ThrottleEvent {
+  event: 'throttle';
+  /** Writes delayed since the last such event, and for how long, summed, ms. */
+  writes: number;
+  ms: number;
+  /** Fill of the container, 0 to 1. */
+  fill: number;
+}
+
+/** Writes were held, because the container was full. */
+export interface HoldEvent {
+  event: 'hold';
+  /** Writes held since the last such event. */
+  writes: number;
+  /** Held at this moment. */
+  now: number;
+  /** The longest that one write was held in this session so far, ms. */
+  longestMs: number;
+}
+
+/** A block could not be read from the origin; it is not in the backup. */
+export interface InvalidBlockEvent {
+  event: 'invalid-block';
+  /** Its number, and where it lies. */
+  block: number;
+  extent: Extent;
+  /** Negative errno. */
+  errno: number;
+  /** Further invalid blocks behind this one that a slow reader is not told one by one. */
+  more?: number;
+}
+
+/** The backup is complete and durable. */
+export interface FinishedEvent {
+  event: 'finished';
+  id: string;
+  state: 'complete' | 'complete-with-invalid-blocks';
+  /** Invalid blocks; their numbers are in the manifest. */
+  invalidBlocks: number;
+  seconds: number;
+  stats: BackupStats;
+}
+
+/** The session broke, or was aborted; the origin is unharmed, the backup cannot be completed. */
+export interface BrokenEvent {
+  event: 'broken';
+  id: string;
+  code: SnapbakErrorCode;
+  message: string;
+  errno?: number;
+}
+
+/** All blocks were copied, but the backup could not be completed. */
+export interface ErrorEvent {
+  event: 'error';
+  id?: string;
+  code: string;
+  message: string;
+  errno?: number;
+}
+
+export type BackupEvent =
+  | StartedEvent
+  | ProgressEvent
+  | SpillEvent
+  | ThrottleEvent
+  | HoldEvent
+  | InvalidBlockEvent
+  | FinishedEvent
+  | BrokenEvent
+  | ErrorEvent;
+
+/** Invalid blocks that wait for one reader; more are folded into a number. */
+export const MAX_INVALID_WAITING = 10_000;
+
+/** Fans events out to any number of readers. */
+export class EventChannel {
+  readonly #readers = new Set<EventReader>();
+  #started: StartedEvent | undefined;
+  #last: BackupEvent | undefined;
+
+  /** After `finished`, `broken` or `error`, nothing comes any more. */
+  push(event: BackupEvent): void {
+    if (this.#last !== undefined) return;
+    if (event.event === 'started') this.#started = event;
+    const last = event.event === 'finished' || event.event === 'broken' || event.event === 'error';
+    if (last) this.#last = event;
+    for (const reader of [...this.#readers]) {
+      reader.push(event);
+      if (last) reader.end();
+    }
+    if (last) this.#readers.clear();
+  }
+
+  /** A reader of its own: `started` first, then what happens from now on, then the last event. */
+  reader(): AsyncIterableIterator<BackupEvent> {
+    const reader = new EventReader(() => this.#readers.delete(reader));
+    if (this.#started !== undefined) reader.push(this.#started);
+    if (this.#last !== undefined) {
+      reader.push(this.#last);
+      reader.end();
+    } else {
+      this.#readers.add(reader);
+    }
+    return reader;
+  }
+}
+
+/** One reader's queue: at most one unread event of each kind, and the invalid blocks. */
+class EventReader implements AsyncIterableIterator<BackupEvent> {
+  readonly #leave: () => void;
+  #queue: BackupEvent[] = [];
+  #waiting: ((result: IteratorResult<BackupEvent>) => void)[] = [];
+  #ended = false;
+  #invalid = 0;
+
+  constructor(leave: () => void) {
+    this.#leave = leave;
+  }
+
+  push(event: BackupEvent): void {
+    if (this.#ended) return;
+    const waiting = this.#waiting.shift();
+    if (waiting !== undefined) waiting({ done: false, value: event });
+    else this.#enqueue(event);
+  }
+
+  end(): void {
+    this.#ended = true;
+    for (const waiting of this.#waiting.splice(0)) waiting({ done: true, value: undefined });
+  }
+
+  async next(): Promise<IteratorResult<BackupEvent>> {
+    const value = this.#queue.shift();
+    if (value !== undefined) {
+      if (value.event === 'invalid-block') this.#invalid--;
+      return { done: false, value };
+    }
+    if (this.#ended) return { done: true, value: undefined };
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  async return(): Promise<IteratorResult<BackupEvent>> {
+    this.#leave();
+    this.#queue = [];
+    this.end();
+    return { done: true, value: undefined };
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  #enqueue(event: BackupEvent): void {
+    if (event.event === 'invalid-block') {
+      if (this.#invalid >= MAX_INVALID_WAITING) {
+        const at = this.#queue.findLastIndex((queued) => queued.event === 'invalid-block');
+        const last = this.#queue[at] as InvalidBlockEvent;
+        this.#queue[at] = { ...last, more: (last.more ?? 0) + 1 + (event.more ?? 0) };
+        return;
+      }
+      this.#invalid++;
+    }
+    const at = this.#queue.findIndex((queued) => queued.event === event.event);
+    const merged = at < 0 ? undefined : merge(this.#queue[at]!, event);
+    if (merged !== undefined) this.#queue.splice(at, 1);
+    this.#queue.push(merged ?? event);
+  }
+}
+
+/** One event for two of a kind; `undefined` where both must be told. */
+function merge(older: BackupEvent, newer: BackupEvent): BackupEvent | undefined {
+  if (older.event === 'progress' && newer.event === 'progress') return newer;
+  if (older.event === 'throttle' && newer.event === 'throttle') {
+    return { ...newer, writes: older.writes + newer.writes, ms: older.ms + newer.ms };
+  }
+  if (older.event === 'hold' && newer.event === 'hold') {
+    return { ...newer, writes: older.writes + newer.writes };
+  }
+  if (older.event === 'spill' && newer.event === 'spill' && older.lost === newer.lost) {
+    return { ...newer, blocks: older.blocks + newer.blocks };
+  }
+  return undefined;
+}

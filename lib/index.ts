@@ -1,0 +1,66 @@
+/**
+ * The public surface of `@snapbak/core`: online backup of block devices.
+ *
+ * @example
+ * ```ts
+ * import { directoryTarget, openOrigin, restore, startBackup } from '@snapbak/core';
+ *
+ * await using origin = await openOrigin('unix:/run/vm1.control');
+ * const backup = await startBackup({ origin, target: directoryTarget('/backup/monday') });
+ * for await (const event of backup.events()) {
+ *   if (event.event === 'progress') console.log(event.doneBytes, 'of', event.totalBytes);
+ * }
+ * await backup.finished;
+ * await restore({ backup: '/backup/monday', to: '/var/tmp/restored.img' });
+ * ```
+ *
+ * @packageDocumentation
+ */
+export {
+  type Backup,
+  type BackupOptions,
+  type BackupResult,
+  type BackupState,
+  startBackup,
+} from './backup.js';
+export { BlockList } from './blocks/block-list.js';
+export type { Container, ContainerContext, OpenContainer } from './container/container.js';
+export { deviceContainer } from './container/device-container.js';
+export { fileContainer } from './container/file-container.js';
+export { memoryContainer } from './container/memory-container.js';
+export { parseContainer } from './container/parse.js';
+export type { Watermarks } from './container/watermarks.js';
+export { ERROR_CODES, SnapbakError, type SnapbakErrorCode, type SnapbakErrorDetails } from './errors.js';
+export type {
+  BackupEvent,
+  BrokenEvent,
+  ErrorEvent,
+  FinishedEvent,
+  HoldEvent,
+  InvalidBlockEvent,
+  ProgressEvent,
+  SpillEvent,
+  StartedEvent,
+  ThrottleEvent,
+} from './events.js';
+export { type Extent, formatSize, parseSize } from './extent.js';
+export { type Manifest, type ManifestDraft, readManifest } from './manifest.js';
+export {
+  type EmbeddedOptions,
+  type EmbeddedOrigin,
+  type Origin,
+  type OriginInfo,
+  type OriginStatus,
+  openEmbedded,
+  openOrigin,
+  type WriteOptions,
+  type WriteZeroesOptions,
+} from './origin.js';
+export type { ReplayProgress, ReplayResult } from './restore/replay.js';
+export { type RestoreOptions, restore } from './restore/restore.js';
+export { type VerifyOptions, verify } from './restore/verify.js';
+export type { BackupStats } from './stats.js';
+export { type CustomTarget, type CustomTargetOptions, customTarget } from './target/custom-target.js';
+export { type DeviceTargetOptions, deviceTarget } from './target/device-target.js';
+export { directoryTarget } from './target/directory-target.js';
+export type { BackupTarget, PreparedTarget, TargetContext } from './target/target.js';

@@ -1,0 +1,229 @@
+/**
+ * Says in which order, and how fast, the sweep copies pending blocks. Moves no
+ * bytes: it hands out work in extents, a few times a second, and the copy
+ * threads do it.
+ *
+ * The order: wanted blocks (a write is held for them; the copy threads take
+ * them on their own, before everything here), prioritised extents as they
+ * came, then the block list ascending. When the list is through and blocks are
+ * still pending, it starts over; handing out a block twice is harmless.
+ *
+ * The rate counts the bytes handed out here. Captures and wanted blocks are
+ * the writers' doing and are never limited: to slow them would slow writers.
+ */
+import type { BlockList } from '../blocks/block-list.js';
+import type { Extent } from '../extent.js';
+import { type Clock, systemClock } from './clock.js';
+import { Cursor } from './cursor.js';
+import { TokenBucket } from './token-bucket.js';
+import { Wishes } from './wishes.js';
+
+/** How often a limited rate hands out work. */
+export const TICK_MS = 100;
+/** How much work, as time, is handed out at once where no rate is set. */
+const UNLIMITED_MS = 250;
+const UNLIMITED_MIN = 16 * 2 ** 20;
+const UNLIMITED_MAX = 2 ** 30;
+/** A limited rate hands out nothing while the copy threads are this far behind. */
+const BEHIND_MS = 1000;
+/** After the end of the block list, this long until it is gone through again. */
+const AGAIN_MS = 1000;
+/** Extents handed out at once, so that one turn of JavaScript stays short. */
+const MAX_PIECES = 16_384;
+
+export interface SchedulerOptions {
+  blocks: BlockList;
+  blockSize: number;
+  /** Bytes of the device. */
+  size: number;
+  /** Bytes a second, or no limit. */
+  rate?: number | undefined;
+  /** Where work goes; `priority` goes before all work that is not. */
+  push(work: Extent[], priority: boolean): void;
+  /** Work that was handed out and not begun, bytes. */
+  queuedBytes(): number;
+  /** Listed blocks that are not safe yet. */
+  pendingBlocks(): number;
+  clock?: Clock;
+}
+
+export class Scheduler {
+  readonly #options: SchedulerOptions;
+  readonly #clock: Clock;
+  readonly #blocks: BlockList;
+  readonly #wishes: Wishes;
+  #list: Cursor;
+  /** When the cursor came to the end of the list. */
+  #endedAt: number | undefined;
+  #rate: number | undefined;
+  #bucket: TokenBucket | undefined;
+  #state: 'new' | 'running' | 'paused' | 'stopped' = 'new';
+  #cancelTimer: (() => void) | undefined;
+  /** The copy threads asked for work and got none yet. */
+  #needed = false;
+  #lastBytes = 0;
+  #lastAt = 0;
+
+  constructor(options: SchedulerOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#blocks = options.blocks.alignTo(options.blockSize, options.size);
+    this.#wishes = new Wishes(this.#blocks, options.blockSize, options.size);
+    this.#list = new Cursor(this.#blocks, options.blockSize);
+    this.setRate(options.rate);
+  }
+
+  /** Begins to hand out work; the session is armed. */
+  start(): void {
+    if (this.#state !== 'new') return;
+    this.#state = 'running';
+    this.#needed = true;
+    this.#run();
+  }
+
+  /** The copy threads have little work left. */
+  needWork(): void {
+    this.#needed = true;
+    if (this.#state === 'running' && this.#bucket === undefined) this.#run();
+  }
+
+  /**
+   * These extents come next, after what was prioritised before; in the order
+   * given, or ascending if there are more than 64 of them.
+   *
+   * @throws TypeError or RangeError for what is no extent of the device, or
+   * if 100,000 runs wait already.
+   */
+  prioritize(extents: Iterable<Extent>): void {
+    this.#wishes.add(extents);
+    // at once where no rate is set: what is queued already goes behind
+    if (this.#state === 'running' && this.#bucket === undefined) this.#handOutWishes(this.#unlimitedBudget());
+  }
+
+  /**
+   * Bytes a second, or `undefined` for no limit. Work handed out before, at
+   * most what the copy threads do in about half a second, is done first.
+   */
+  setRate(rate: number | undefined): void {
+    if (rate === undefined) this.#bucket = undefined;
+    else if (this.#bucket !== undefined) this.#bucket.setRate(rate, this.#clock.now());
+    else this.#bucket = new TokenBucket(rate, this.#options.blockSize, this.#clock.now());
+    this.#rate = rate;
+    this.#needed = true; // a limited rate may have left the copy threads without work
+    if (this.#state === 'running') this.#run();
+  }
+
+  pause(): void {
+    if (this.#state !== 'running') return;
+    this.#state = 'paused';
+    this.#clearTimer();
+  }
+
+  resume(): void {
+    if (this.#state !== 'paused') return;
+    this.#state = 'running';
+    this.#run();
+  }
+
+  /** Hands out nothing any more. */
+  stop(): void {
+    this.#state = 'stopped';
+    this.#clearTimer();
+  }
+
+  #run(): void {
+    this.#clearTimer();
+    if (this.#bucket !== undefined) {
+      this.#tick(this.#bucket);
+      this.#timer(TICK_MS);
+    } else if (this.#needed) {
+      if (this.#handOut(this.#unlimitedBudget()) === 0) this.#timer(AGAIN_MS);
+    }
+  }
+
+  #tick(bucket: TokenBucket): void {
+    const now = this.#clock.now();
+    const budget = bucket.available(now);
+    if (budget < this.#options.blockSize) return;
+    const behind = Math.max(2 * this.#options.blockSize, ((this.#rate ?? 0) * BEHIND_MS) / 1000);
+    if (this.#options.queuedBytes() >= behind) return;
+    bucket.take(this.#handOut(budget));
+  }
+
+  /** Bytes handed out: wishes first, then the list, over again where need be. */
+  #handOut(budget: number): number {
+    let bytes = this.#handOutWishes(budget);
+    if (this.#fits(budget - bytes, bytes)) bytes += this.#handOutList(budget - bytes);
+    if (bytes > 0) this.#needed = false;
+    return bytes;
+  }
+
+  #handOutWishes(budget: number): number {
+    return this.#push(this.#cut(this.#wishes, budget), true);
+  }
+
+  #handOutList(budget: number): number {
+    const bytes = this.#push(this.#cut(this.#list, budget), false);
+    return bytes === 0 && this.#mayStartOver() ? this.#handOutList(budget) : bytes;
+  }
+
+  #cut(from: { next(budget: number): Extent | undefined }, budget: number): Extent[] {
+    const work: Extent[] = [];
+    let bytes = 0;
+    while (work.length < MAX_PIECES && this.#fits(budget - bytes, bytes)) {
+      const piece = from.next(budget - bytes);
+      if (piece === undefined) break;
+      work.push(piece);
+      bytes += piece.length;
+    }
+    return work;
+  }
+
+  // Blocks may still be pending at the end of the list. Going through it again
+  // costs the copy threads a look at the bitmap, but it must not be a loop.
+  #mayStartOver(): boolean {
+    const now = this.#clock.now();
+    this.#endedAt ??= now;
+    if (now - this.#endedAt < AGAIN_MS || this.#options.pendingBlocks() === 0) return false;
+    this.#endedAt = undefined;
+    this.#list = new Cursor(this.#blocks, this.#options.blockSize);
+    return true;
+  }
+
+  #push(work: Extent[], priority: boolean): number {
+    if (work.length === 0) return 0;
+    this.#options.push(work, priority);
+    const bytes = work.reduce((sum, extent) => sum + extent.length, 0);
+    this.#lastBytes += bytes;
+    return bytes;
+  }
+
+  // At least a block of budget, or the first piece of a hand-out.
+  #fits(left: number, bytes: number): boolean {
+    return bytes === 0 ? left > 0 : left >= this.#options.blockSize;
+  }
+
+  // As much as the copy threads did lately in a quarter of a second, so that a
+  // new rate or a new wish acts within a second on slow devices too.
+  #unlimitedBudget(): number {
+    const now = this.#clock.now();
+    const elapsed = now - this.#lastAt;
+    const done = Math.max(0, this.#lastBytes - this.#options.queuedBytes());
+    const speed = this.#lastBytes > 0 && elapsed > 0 ? done / elapsed : 0;
+    this.#lastAt = now;
+    this.#lastBytes = 0;
+    return Math.min(UNLIMITED_MAX, Math.max(UNLIMITED_MIN, speed * UNLIMITED_MS));
+  }
+
+  #timer(ms: number): void {
+    this.#cancelTimer = this.#clock.after(ms, () => {
+      this.#cancelTimer = undefined;
+      if (this.#state === 'running') this.#run();
+    });
+  }
+
+  #clearTimer(): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+  }
+}

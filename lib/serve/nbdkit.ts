@@ -1,0 +1,89 @@
+/**
+ * Where nbdkit and our plugin for it are, and the arguments that make them
+ * serve an image. They are separate programs: either may be missing.
+ */
+import { accessSync, constants, existsSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { SnapbakError } from '../errors.js';
+
+const PLUGIN = 'nbdkit-snapbak-plugin.so';
+// lib/serve/ in the sources and dist/serve/ in the package both lie two below the root
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+/**
+ * The plugin: a prebuilt one from the package, or the one built here.
+ *
+ * @throws SnapbakError `ERR_SNAPBAK_MISSING` if neither is there.
+ */
+export function findPlugin(root = ROOT): string {
+  const places = [
+    join(root, 'prebuilds', `linux-${process.arch}`, PLUGIN),
+    join(root, 'build-plugin', PLUGIN),
+  ];
+  const found = places.find((path) => existsSync(path));
+  if (found !== undefined) return found;
+  throw new SnapbakError(
+    'ERR_SNAPBAK_MISSING',
+    `the nbdkit plugin is not built: run \`npm run build:plugin\` in ${root} ` +
+      '(Debian: apt-get install nbdkit-plugin-dev cmake g++)',
+    { path: places.at(-1) },
+  );
+}
+
+/**
+ * The nbdkit program, looked for in PATH and in the folders that a user's PATH may lack.
+ *
+ * @throws SnapbakError `ERR_SNAPBAK_MISSING` if it is not installed.
+ */
+export function findNbdkit(path = process.env.PATH ?? ''): string {
+  const folders = [
+    ...path.split(delimiter).filter((folder) => folder.startsWith('/')),
+    '/usr/bin',
+    '/usr/sbin',
+    '/usr/local/bin',
+    '/usr/local/sbin',
+  ];
+  const found = folders.map((folder) => join(folder, 'nbdkit')).find(isExecutable);
+  if (found !== undefined) return found;
+  throw new SnapbakError(
+    'ERR_SNAPBAK_MISSING',
+    'nbdkit is not installed (Debian and Ubuntu: apt-get install nbdkit; Fedora: dnf install nbdkit)',
+  );
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export interface NbdkitArguments {
+  plugin: string;
+  image: string;
+  socket: string;
+  control: string;
+  readOnly: boolean;
+}
+
+/** nbdkit's command line; all paths absolute. */
+export function nbdkitArguments({ plugin, image, socket, control, readOnly }: NbdkitArguments): string[] {
+  const args = ['-f', '-U', socket];
+  if (readOnly) args.push('-r');
+  args.push(plugin, `file=${image}`, `control=${control}`, 'outlive-parent=true');
+  if (readOnly) args.push('readonly=true');
+  return args;
+}
+
+/** What nbdkit says when it ends because it was told to; nothing that anybody has to know. */
+const NOISE = /^nbdkit: (snapbak\[\d+\]: )?error: aborting sleep because of server shut down$/;
+
+/** A line of nbdkit's standard error without its prefix, or undefined for one that tells nothing. */
+export function nbdkitMessage(line: string): string | undefined {
+  const text = line.trim();
+  if (text === '' || NOISE.test(text)) return undefined;
+  return text.replace(/^nbdkit: (snapbak(\[\d+\])?: )?(\d+: )?(error: )?/, '');
+}

@@ -1,0 +1,144 @@
+/**
+ * The figures of a running backup as people and programs want them: made of
+ * the counters that the driver and the copy threads keep. No system call.
+ */
+import type { NativeStats } from './binding.js';
+
+/** A picture of a running or ended backup. Bytes, blocks, milliseconds; counted from the start. */
+export interface BackupStats {
+  /** Bytes of the block list, in whole blocks. */
+  totalBytes: number;
+  /** Of these, bytes that are in the target. */
+  doneBytes: number;
+  listedBlocks: number;
+  doneBlocks: number;
+  /** Blocks that could not be read from the origin. */
+  invalidBlocks: number;
+  /** Of the done blocks, those that are all zeroes: holes where the target can. */
+  zeroBlocks: number;
+  /** Blocks that the sweep took. */
+  sweptBlocks: number;
+  /** Blocks that came from captures. */
+  capturedBlocks: number;
+  /** Blocks copied first because a write was held for them. */
+  wantedBlocks: number;
+  /** Blocks ever moved to the second tier. */
+  spilledBlocks: number;
+  readBytes: number;
+  writtenBytes: number;
+  /** Read by the sweep, and captured meanwhile: read for nothing. */
+  droppedBytes: number;
+  /** Since the start instant. */
+  seconds: number;
+  /** Done in about the last three seconds. */
+  bytesPerSecond: number;
+  /** At that speed; absent while it is not known. */
+  secondsLeft?: number;
+  container: {
+    /** Tier 1: slots in memory. */
+    slots: number;
+    slotsUsed: number;
+    capacityBytes: number;
+    usedBytes: number;
+    /** Tier 2; 0 without one. */
+    tier2CapacityBytes: number;
+    tier2UsedBytes: number;
+    /** Of both tiers, 0 to 1. */
+    fill: number;
+  };
+  /** What writers met. */
+  writers: {
+    /** Blocks captured into a slot, and the time it took, summed. */
+    captured: number;
+    captureMs: number;
+    /** Writes delayed by the throttle, and for how long, summed. */
+    delayed: number;
+    delayedMs: number;
+    /** Writes held for want of a slot: all, at this moment, summed time, the longest. */
+    held: number;
+    heldNow: number;
+    heldMs: number;
+    heldMaxMs: number;
+    /** Writes that waited for the capture of another. */
+    waited: number;
+    discardsDropped: number;
+    /** No-wait writes that were refused. */
+    refused: number;
+  };
+  memory: {
+    /** What copying holds besides the slots. */
+    bufferBytes: number;
+    /** The buffers cannot be swapped out. */
+    locked: boolean;
+  };
+}
+
+const NS_PER_MS = 1e6;
+
+/** @param seconds since the start instant. */
+export function toStats(native: NativeStats, blockSize: number, seconds: number, speed: number): BackupStats {
+  const { counters } = native;
+  const totalBytes = native.listedBlocks * blockSize;
+  const doneBytes = native.doneBlocks * blockSize;
+  const capacity = native.slotsTotal + native.tier2Total;
+  const left = Math.max(0, totalBytes - doneBytes - native.invalidBlocks * blockSize);
+  return {
+    totalBytes,
+    doneBytes,
+    listedBlocks: native.listedBlocks,
+    doneBlocks: native.doneBlocks,
+    invalidBlocks: native.invalidBlocks,
+    zeroBlocks: native.zeroBlocks,
+    sweptBlocks: native.sweptBlocks,
+    capturedBlocks: native.capturedBlocks,
+    wantedBlocks: native.wantedBlocks,
+    spilledBlocks: native.spilledBlocks,
+    readBytes: native.readBytes,
+    writtenBytes: native.writtenBytes,
+    droppedBytes: native.droppedBytes,
+    seconds,
+    bytesPerSecond: speed,
+    ...(left === 0 ? { secondsLeft: 0 } : speed > 0 ? { secondsLeft: left / speed } : {}),
+    container: {
+      slots: native.slotsTotal,
+      slotsUsed: native.slotsUsed,
+      capacityBytes: native.slotsTotal * blockSize,
+      usedBytes: native.slotsUsed * blockSize,
+      tier2CapacityBytes: native.tier2Total * blockSize,
+      tier2UsedBytes: native.tier2Used * blockSize,
+      fill: capacity === 0 ? 0 : (native.slotsUsed + native.tier2Used) / capacity,
+    },
+    writers: {
+      captured: counters.captured,
+      captureMs: counters.captureNs / NS_PER_MS,
+      delayed: counters.delayed,
+      delayedMs: counters.delayedNs / NS_PER_MS,
+      held: counters.held,
+      heldNow: counters.heldNow,
+      heldMs: counters.heldNs / NS_PER_MS,
+      heldMaxMs: counters.heldMaxNs / NS_PER_MS,
+      waited: counters.waited,
+      discardsDropped: counters.discardsDropped,
+      refused: counters.eagain,
+    },
+    memory: { bufferBytes: native.bufferBytes, locked: native.memoryLocked },
+  };
+}
+
+/** Speed over the last few seconds, from samples a few times a second. */
+export class Speedometer {
+  readonly #windowMs: number;
+  #samples: { at: number; bytes: number }[] = [];
+
+  constructor(windowMs = 3000) {
+    this.#windowMs = windowMs;
+  }
+
+  /** Adds a sample; the answer is bytes a second, 0 while there is only one. */
+  sample(at: number, bytes: number): number {
+    this.#samples.push({ at, bytes });
+    while (this.#samples.length > 2 && this.#samples[1]!.at <= at - this.#windowMs) this.#samples.shift();
+    const first = this.#samples[0]!;
+    return at > first.at ? ((bytes - first.bytes) * 1000) / (at - first.at) : 0;
+  }
+}

@@ -1,0 +1,319 @@
+/**
+ * The addon's faces without the addon: a session, an origin and a binding that
+ * do what a test tells them, and write down what was asked of them.
+ */
+import type {
+  NativeBinding,
+  NativeCounters,
+  NativeNotice,
+  NativeOrigin,
+  NativeOriginInfo,
+  NativePrepareOptions,
+  NativeSession,
+  NativeStats,
+  NativeStatus,
+} from '../../lib/binding.js';
+import type { Container, OpenContainer } from '../../lib/container/container.js';
+import type { Manifest, ManifestDraft } from '../../lib/manifest.js';
+import type { Origin } from '../../lib/origin.js';
+import type { BackupTarget, PreparedTarget } from '../../lib/target/target.js';
+
+/** What the addon throws. */
+export function nativeError(errno: number, stage: string): Error {
+  return Object.assign(new Error(`${stage} failed`), { errno: -Math.abs(errno), stage });
+}
+
+export const MiB = 2 ** 20;
+
+const NO_COUNTERS: NativeCounters = {
+  captured: 0,
+  captureNs: 0,
+  invalid: 0,
+  held: 0,
+  heldNow: 0,
+  heldNs: 0,
+  heldMaxNs: 0,
+  wanted: 0,
+  delayed: 0,
+  delayedNs: 0,
+  waited: 0,
+  discardsDropped: 0,
+  eagain: 0,
+  slotsUsed: 0,
+  protocolErrors: 0,
+};
+
+export function fakeInfo(size = 16 * MiB): NativeOriginInfo {
+  return {
+    size,
+    sectorSize: 512,
+    isBlockDevice: false,
+    id: 'fake-disk',
+    lowerDev: 0,
+    lowerInode: 1,
+    lowerFsDev: 2,
+    driver: 'user',
+    driverVersion: '0.0.0-fake',
+    abiVersion: 1,
+    features: 0,
+    maxSlots: 2 ** 20,
+    minBlockSize: 4096,
+    maxBlockSize: MiB,
+  };
+}
+
+type Step = 'open' | 'status' | 'prepare' | 'start' | 'finish' | 'abort' | 'close';
+
+export class FakeSession implements NativeSession {
+  /** Every call, in order. */
+  readonly calls: string[] = [];
+  readonly work: { extents: number[]; priority: boolean }[] = [];
+  info = fakeInfo();
+  prepared: NativePrepareOptions | undefined;
+  /** Steps that fail, and with what. */
+  readonly failing = new Map<Step, Error>();
+  /** Steps that wait for a promise of the test. */
+  readonly waiting = new Map<Step, Promise<void>>();
+  /** What `stats()` answers, besides what follows from `prepare()`. */
+  figures: Partial<Omit<NativeStats, 'counters'>> = {};
+  counters: Partial<NativeCounters> = {};
+  startTime = Date.UTC(2030, 0, 2, 3, 4, 5);
+
+  constructor(readonly log: string[] = []) {}
+
+  /** As the copy threads would. */
+  notify(notice: NativeNotice): void {
+    if (this.prepared === undefined) throw new Error('notify() before prepare()');
+    this.prepared.onNotice(notice);
+  }
+
+  async open() {
+    await this.#step('open');
+    return this.info;
+  }
+
+  async status(): Promise<NativeStatus> {
+    await this.#step('status');
+    return {
+      state: 'new',
+      reason: 'none',
+      errno: 0,
+      id: this.info.id,
+      size: this.info.size,
+      blockSize: 0,
+      slots: 0,
+      blocks: 0,
+      pendingBlocks: 0,
+      startTime: 0,
+      armNs: 0,
+      counters: { ...NO_COUNTERS },
+    };
+  }
+
+  async prepare(options: NativePrepareOptions): Promise<void> {
+    this.prepared = options;
+    await this.#step('prepare');
+  }
+
+  async start(timeoutMs: number) {
+    await this.#step('start', `${timeoutMs}`);
+    return { startTime: this.startTime, armNs: 1_500_000 };
+  }
+
+  pushWork(extents: Float64Array, priority: boolean): void {
+    this.work.push({ extents: [...extents], priority });
+  }
+
+  setPaused(paused: boolean): void {
+    this.#note(paused ? 'pause' : 'resume');
+  }
+
+  setWatermarkLow(slots: number): void {
+    this.#note(`watermark ${slots}`);
+  }
+
+  stats(): NativeStats {
+    const blockSize = this.prepared?.blockSize ?? 65_536;
+    const listed = this.prepared?.listed ?? new Float64Array();
+    let bytes = 0;
+    for (let i = 1; i < listed.length; i += 2) bytes += listed[i]!;
+    return {
+      listedBlocks: Math.ceil(bytes / blockSize),
+      doneBlocks: 0,
+      invalidBlocks: 0,
+      sweptBlocks: 0,
+      capturedBlocks: 0,
+      wantedBlocks: 0,
+      zeroBlocks: 0,
+      droppedBytes: 0,
+      readBytes: 0,
+      writtenBytes: 0,
+      spilledBlocks: 0,
+      queuedWorkBytes: 0,
+      slotsTotal: this.prepared?.slots ?? 0,
+      slotsUsed: 0,
+      tier2Total: 0,
+      tier2Used: 0,
+      state: 'armed',
+      reason: 'none',
+      startTime: this.startTime,
+      armNs: 1_500_000,
+      bufferBytes: 0,
+      memoryLocked: true,
+      ...this.figures,
+      counters: { ...NO_COUNTERS, ...this.counters },
+    };
+  }
+
+  async finish() {
+    await this.#step('finish');
+  }
+
+  async abort() {
+    await this.#step('abort');
+  }
+
+  async close() {
+    await this.#step('close');
+  }
+
+  async #step(step: Step, detail = ''): Promise<void> {
+    this.#note(detail === '' ? step : `${step} ${detail}`);
+    await this.waiting.get(step);
+    const error = this.failing.get(step);
+    if (error !== undefined) throw error;
+  }
+
+  #note(call: string): void {
+    this.calls.push(call);
+    this.log.push(`session.${call}`);
+  }
+}
+
+/** An origin with one session that the test holds. */
+export function fakeOrigin(session: FakeSession): Origin {
+  return {
+    spec: 'unix:/run/fake.control',
+    size: session.info.size,
+    info: async () => ({ ...session.info, spec: 'unix:/run/fake.control' }),
+    status: () => session.status(),
+    close: async () => {},
+    createSession: () => session,
+    [Symbol.asyncDispose]: async () => {},
+  };
+}
+
+/** A container that writes down that it was opened and closed. */
+export function fakeContainer(log: string[], open: Partial<OpenContainer> = {}): Container {
+  return {
+    description: 'a fake container',
+    async open() {
+      log.push('container.open');
+      return {
+        slots: 64,
+        async close() {
+          log.push('container.close');
+        },
+        ...open,
+      };
+    },
+  };
+}
+
+/** A target that keeps its manifests. */
+export class FakeTarget implements BackupTarget {
+  readonly description = 'a fake target';
+  committed: ManifestDraft | undefined;
+  failed: ManifestDraft | undefined;
+  closed = 0;
+  prepareError: Error | undefined;
+  commitError: Error | undefined;
+  native: PreparedTarget['native'] = { fd: 1, fresh: true };
+
+  constructor(readonly log: string[] = []) {}
+
+  async prepare(): Promise<PreparedTarget> {
+    this.log.push('target.prepare');
+    if (this.prepareError !== undefined) throw this.prepareError;
+    return {
+      native: this.native,
+      checksumsFd: 2,
+      image: { kind: 'custom' },
+      commit: async (draft) => {
+        this.log.push('target.commit');
+        if (this.commitError !== undefined) throw this.commitError;
+        this.committed = draft;
+        return {
+          formatVersion: 1,
+          tool: { name: 'snapbak', version: '0.0.0' },
+          ...draft,
+          image: { kind: 'custom' },
+          checksums: { name: 'checksums', algorithm: 'crc32c', sha256: '0'.repeat(64) },
+        } satisfies Manifest;
+      },
+      fail: async (draft) => {
+        this.log.push('target.fail');
+        this.failed = draft;
+      },
+      close: async () => {
+        this.log.push('target.close');
+        this.closed++;
+      },
+    };
+  }
+}
+
+/** A device in memory behind the embedded driver's face. */
+export class FakeNativeOrigin implements NativeOrigin {
+  readonly isBlockDevice = false;
+  readonly calls: string[] = [];
+  readonly bytes: Buffer;
+  error: Error | undefined;
+
+  constructor(readonly size: number) {
+    this.bytes = Buffer.alloc(size);
+  }
+
+  async read(offset: number, length: number) {
+    this.#note(`read ${offset} ${length}`);
+    return Buffer.from(this.bytes.subarray(offset, offset + length));
+  }
+
+  async write(offset: number, data: Uint8Array, fua: boolean) {
+    this.#note(`write ${offset} ${data.length} ${fua}`);
+    this.bytes.set(data, offset);
+  }
+
+  async writeZeroes(offset: number, length: number, fua: boolean, mayTrim: boolean) {
+    this.#note(`writeZeroes ${offset} ${length} ${fua} ${mayTrim}`);
+    this.bytes.fill(0, offset, offset + length);
+  }
+
+  async discard(offset: number, length: number) {
+    this.#note(`discard ${offset} ${length}`);
+  }
+
+  async flush() {
+    this.#note('flush');
+  }
+
+  async close() {
+    this.#note('close');
+  }
+
+  #note(call: string): void {
+    this.calls.push(call);
+    if (this.error !== undefined) throw this.error;
+  }
+}
+
+/** A binding of which the test says what it holds; everything else throws. */
+export function fakeBinding(parts: Partial<NativeBinding>): NativeBinding {
+  return new Proxy(parts as NativeBinding, {
+    get(target, name) {
+      const found = target[name as keyof NativeBinding];
+      if (found === undefined) throw new Error(`the test does not expect binding.${String(name)}`);
+      return found;
+    },
+  });
+}
