@@ -25,7 +25,7 @@ export type { BackupOptions } from './backup/options.js';
 export type { BackupResult, BackupState } from './backup/running.js';
 
 /** One sweep read, and the threads that copy: enough to fill an NVMe disk from two cores. */
-const READ_BYTES = 2 ** 20;
+const READ_BYTES = 2 ** 19;
 const COPY_THREADS = 2;
 
 /** A backup under way, or ended. */

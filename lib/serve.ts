@@ -4,14 +4,20 @@
  * outlives this process: only `stop()`, the signal or a signal to nbdkit ends it.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { chmodSync, lstatSync } from 'node:fs';
 import { resolve as resolvePath } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expectOptions, expectType } from './arguments.js';
 import { SnapbakError } from './errors.js';
 import { findNbdkit, findPlugin, nbdkitArguments, nbdkitMessage } from './serve/nbdkit.js';
-import { clearSocket, greetsNbd, MAX_SOCKET_PATH, removeSocket, socketState } from './serve/sockets.js';
+import {
+  clearSocket,
+  greetsNbd,
+  MAX_SOCKET_PATH,
+  makePrivate,
+  removeSocket,
+  socketState,
+} from './serve/sockets.js';
 
 export interface ServeOptions {
   /** The image file or block device. */
@@ -150,6 +156,7 @@ class Nbdkit implements ImageServer {
   readonly #child: ChildProcess;
   #asked = false;
   #gone: ServerExit | undefined;
+  #serving = false;
   #socketInode: number | undefined;
 
   constructor(
@@ -167,7 +174,8 @@ class Nbdkit implements ImageServer {
       if (text === undefined) return;
       messages.push(text);
       if (messages.length > KEPT_MESSAGES) messages.shift();
-      onMessage(text);
+      // what it said before is in the error, if there is one
+      if (this.#serving) onMessage(text);
     };
     createInterface({ input: child.stderr! }).on('line', (line) => keep(nbdkitMessage(line)));
     this.exited = new Promise((resolve) => {
@@ -194,8 +202,8 @@ class Nbdkit implements ImageServer {
     while (this.#gone === undefined) {
       // nbdkit makes its socket readable by all, though no one but the owner can connect: 0600 says so
       if ((await greetsNbd(this.socket)) && (await socketState(this.control)) === 'live') {
-        this.#socketInode = lstatSync(this.socket).ino;
-        chmodSync(this.socket, 0o600);
+        this.#socketInode = makePrivate(this.socket);
+        this.#serving = true;
         return;
       }
       if (performance.now() > deadline) {

@@ -2,7 +2,7 @@
  * The Unix sockets of a server, seen from outside: is anybody there, and who
  * may come. Nothing here speaks the control protocol; that is the addon's.
  */
-import { lstatSync, unlinkSync } from 'node:fs';
+import { chmodSync, lstatSync, rmSync } from 'node:fs';
 import { createConnection, type Socket } from 'node:net';
 import { SnapbakError } from '../errors.js';
 
@@ -32,7 +32,7 @@ export async function socketState(path: string): Promise<'live' | 'dead' | 'abse
 export async function clearSocket(path: string): Promise<void> {
   const state = await socketState(path);
   if (state === 'dead') {
-    unlinkSync(path);
+    rmSync(path, { force: true });
   } else if (state !== 'absent') {
     const why = state === 'live' ? 'another server listens there' : 'there is a file that is no socket';
     throw new SnapbakError('ERR_SNAPBAK_ORIGIN', `cannot listen on ${path}: ${why}`, { path });
@@ -43,7 +43,18 @@ export async function clearSocket(path: string): Promise<void> {
 export function removeSocket(path: string, inode: number | undefined): void {
   if (inode === undefined) return;
   const stats = lstatSync(path, { throwIfNoEntry: false });
-  if (stats?.isSocket() && stats.ino === inode) unlinkSync(path);
+  if (stats?.isSocket() && stats.ino === inode) rmSync(path, { force: true });
+}
+
+/** Mode 0600; gives the socket's inode, or undefined if it is gone already. */
+export function makePrivate(path: string): number | undefined {
+  try {
+    chmodSync(path, 0o600);
+    return lstatSync(path).ino;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
 }
 
 function connect(path: string): Promise<Socket> {

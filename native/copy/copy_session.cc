@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sys/prctl.h>
 
+#include <atomic>
 #include <cerrno>
 #include <new>
 #include <system_error>
@@ -50,7 +51,9 @@ class CopySession::Impl {
   std::unique_ptr<EventPump> pump_;
   std::unique_ptr<Spiller> spiller_;
   std::vector<std::thread> threads_;
-  bool memory_locked_ = false;
+  // apart from the buffers, for Stats() at any time
+  std::atomic<uint64_t> buffer_bytes_{0};
+  std::atomic<bool> memory_locked_{false};
 };
 
 int CopySession::Impl::Prepare(const std::vector<Extent>& listed) {
@@ -86,6 +89,7 @@ int CopySession::Impl::AllocateBuffers() {
   for (AlignedBuffer& buffer : buffers_) {
     const int error = buffer.Allocate(state_.max_run_blocks() * state_.block_size);
     if (error != 0) return error;
+    buffer_bytes_ += buffer.size();
     locked = locked && buffer.Lock();
     copiers_.push_back(std::make_unique<Copier>(&state_, &buffer));
   }
@@ -154,13 +158,12 @@ CopyStats CopySession::Impl::Stats() const {
   s.queued_work_bytes = state_.jobs.queued_work_bytes();
   s.slots_total = state_.memory->geometry().nr_slots;
   s.slots_used = state_.jobs.slots_used();
-  s.buffer_bytes = state_.jobs.memory_bytes();
+  s.buffer_bytes = buffer_bytes_ + state_.jobs.memory_bytes();
   if (state_.tier2 != nullptr) {
     s.tier2_total = state_.tier2->total();
     s.tier2_used = state_.tier2->used();
     s.buffer_bytes += uint64_t{s.tier2_total} * sizeof(uint32_t);
   }
-  for (const AlignedBuffer& buffer : buffers_) s.buffer_bytes += buffer.size();
   s.state = snapbak_load_acquire(&header->state);
   s.reason = snapbak_load_relaxed(&header->reason);
   for (int i = 0; i < SNAPBAK_NR_COUNTERS; i++) s.counters[i] = snapbak_load_relaxed(&header->counters[i]);

@@ -4,12 +4,18 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 namespace snapbak {
 namespace {
 
 // Enough to make the lock and the kick cheap, few enough to keep the ring from filling.
 constexpr uint32_t kBatch = 256;
+
+// How long events may gather while nothing is short: a wake-up for each would cost the writers more
+// than the capture itself does.
+constexpr std::chrono::microseconds kNap(250);
+constexpr uint32_t kNapSlots = 64;
 
 }  // namespace
 
@@ -20,18 +26,26 @@ EventPump::EventPump(CopyState* state) : state_(state), ring_(state->memory->Eve
 }
 
 void EventPump::Run() {
+  bool busy = false;  // events came since the last nap
   while (!state_->stop.raised()) {
     const int64_t ready = snapbak_ring_ready(&ring_);
     if (ready < 0 || (ready > 0 && !TakeBatch(static_cast<uint32_t>(ready)))) {
       state_->FailSession(NoticeKind::kBroken, -EPROTO, SNAPBAK_REASON_PROTOCOL);
       return;
     }
-    if (ready > 0) continue;
+    if (ready > 0) {
+      busy = true;
+      continue;
+    }
+    if (std::exchange(busy, false) && NothingIsShort()) {
+      (void)state_->stop.Sleep(kNap);
+      continue;
+    }
     if (!Look() || !Sleep()) return;
   }
 }
 
-// False: the driver broke the contract; nothing of the batch counts.
+// False: the driver broke the contract.
 bool EventPump::TakeBatch(uint32_t ready) {
   captured_.clear();
   wanted_.clear();
@@ -40,10 +54,11 @@ bool EventPump::TakeBatch(uint32_t ready) {
   for (uint32_t i = 0; i < n; i++) {
     if (!Sort(snapbak_ring_get_event(&ring_, i))) return false;
   }
-  if (!state_->jobs.AddEvents(captured_, wanted_)) return false;
+  // counted before a copier can be done with them
   state_->counters.captured += captured_.size();
   state_->counters.wanted += wanted_.size();
   state_->counters.safe += captured_.size() + invalid_.size();
+  if (!state_->jobs.AddEvents(captured_, wanted_)) return false;
   snapbak_ring_release(&ring_, n);
   state_->KickIfWaiting();  // it may wait for room in the ring
   for (const snapbak_event& event : invalid_) state_->Invalid(event.block, event.error);
@@ -69,6 +84,14 @@ bool EventPump::Sort(const snapbak_event& event) {
     default:
       return false;
   }
+}
+
+// Slots for more than a nap, and no write that waits.
+bool EventPump::NothingIsShort() const {
+  const uint32_t total = state_->memory->geometry().nr_slots;
+  const uint32_t spare = total - state_->jobs.slots_used();
+  return spare >= std::max(total / 2, kNapSlots) &&
+         snapbak_load_relaxed(&state_->memory->header()->driver_waiting) == 0;
 }
 
 // Looks at the state. False: the session is over.

@@ -20,6 +20,7 @@ class EventPump {
  private:
   bool TakeBatch(uint32_t ready);
   bool Sort(const snapbak_event& event);
+  bool NothingIsShort() const;
   bool Look();
   bool Sleep();
 

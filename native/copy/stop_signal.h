@@ -36,7 +36,7 @@ class StopSignal {
   int fd() const { return fd_.get(); }
 
   // Sleeps so long, or until raised. True if raised.
-  bool Sleep(std::chrono::milliseconds time) {
+  bool Sleep(std::chrono::microseconds time) {
     std::unique_lock lock(mutex_);
     return changed_.wait_for(lock, time, [this] { return raised_.load(); });
   }

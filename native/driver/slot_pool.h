@@ -40,7 +40,7 @@ class SlotPool {
  private:
   int CollectReturned();
 
-  SharedMemory* memory_;
+  [[maybe_unused]] SharedMemory* memory_;
   std::mutex mutex_;  // guards all below
   snapbak_ring events_;
   snapbak_ring returned_;

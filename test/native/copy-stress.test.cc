@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MIT
+// The copy session against the real engine: writers, sweeps in random order,
+// few slots, tier 2, aborts. After each round the backup is the start instant,
+// the origin is the last writes, and no write was left held. A failure prints
+// its seed; SNAPBAK_STRESS_SEED and SNAPBAK_STRESS_ROUNDS repeat or lengthen it.
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <thread>
+
+#include "copy-rig.h"
+#include "native/copy/crc32c.h"
+#include "native/driver/engine_driver.h"
+
+namespace snapbak {
+namespace {
+
+constexpr int kWriters = 4;
+
+uint64_t Setting(const char* name, uint64_t otherwise) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? otherwise : std::strtoull(value, nullptr, 0);
+}
+
+// One origin, one session, writers that own a quarter of the origin each and
+// remember what they wrote. The quarters meet inside blocks.
+class Round {
+ public:
+  explicit Round(uint64_t seed) : random_(seed), seed_(seed) {
+    block_shift_ = Pick(12, 16);
+    const uint64_t blocks = Pick(20, 400);
+    size_ = (blocks << block_shift_) - (Pick(0, 1) != 0 ? Pick(1, (1 << block_shift_) - 1) : 0);
+    start_ = RandomBytes(size_, static_cast<uint32_t>(seed));
+    for (uint64_t i = Pick(0, 5); i > 0; i--) {
+      const uint64_t offset = Pick(0, size_ - 1);
+      std::fill_n(&start_[offset], std::min(size_ - offset, Pick(1, size_ / 4)), 0);
+    }
+    now_ = start_;
+  }
+
+  void Run() {
+    SCOPED_TRACE("SNAPBAK_STRESS_SEED=" + std::to_string(seed_));
+    OpenOrigin();
+    if (testing::Test::HasFatalFailure()) return;
+    PrepareSession();
+    if (testing::Test::HasFatalFailure()) return;
+
+    // Only where no write came before it is the start instant known here; the others are there for
+    // the arming under load.
+    const bool start_known = Pick(0, 2) != 0;
+    if (!start_known) StartWriters();
+    snapbak_start start{};
+    start.size = sizeof(start);
+    start.timeout_ms = 60000;
+    ASSERT_EQ(0, session_->Start(&start));
+    if (start_known) StartWriters();
+
+    const bool abort = Pick(0, 3) == 0;
+    if (abort) {
+      AbortSomewhere();
+    } else {
+      Feed();
+      ASSERT_EQ(NoticeKind::kComplete, log_.AwaitEither(NoticeKind::kComplete, NoticeKind::kBroken));
+    }
+    for (std::thread& writer : writers_) writer.join();
+    if (!abort) {
+      snapbak_finish finish{};
+      finish.size = sizeof(finish);
+      ASSERT_EQ(0, driver_->Finish(&finish));
+    }
+    session_->Stop();
+    CheckOrigin();
+    if (!abort && start_known) CheckBackup();
+    CheckAccounts(!abort);
+  }
+
+ private:
+  uint64_t Pick(uint64_t low, uint64_t high) {
+    return std::uniform_int_distribution<uint64_t>(low, high)(random_);
+  }
+
+  void OpenOrigin() {
+    const std::string path = "/proc/self/fd/" + std::to_string(file_.fd());
+    ASSERT_EQ(static_cast<ssize_t>(size_), pwrite(file_.fd(), start_.data(), size_, 0));
+    std::unique_ptr<Engine> engine;
+    ASSERT_EQ(0, Engine::Open(path, EngineOptions{}, &engine));
+    engine_ = std::move(engine);
+    driver_ = std::make_unique<EngineDriver>(engine_);
+  }
+
+  void PrepareSession() {
+    snapbak_open open{};
+    open.size = sizeof(open);
+    UniqueFd lower;
+    ASSERT_EQ(0, driver_->Open(&open, &lower));
+    snapbak_setup setup{};
+    setup.size = sizeof(setup);
+    setup.block_shift = static_cast<uint32_t>(block_shift_);
+    setup.nr_slots = static_cast<uint32_t>(Pick(1, 12));
+    setup.on_full = SNAPBAK_ON_FULL_HOLD;
+    setup.hold_timeout_ms = 60000;
+    ASSERT_EQ(0, driver_->Setup(&setup, &memory_));
+
+    target_ = std::make_unique<MemoryTarget>(size_);
+    checksums_ = std::make_unique<ChecksumFile>(checksum_bytes_.Duplicate());
+    const uint32_t block = 1u << block_shift_;
+    if (Pick(0, 1) != 0)
+      tier2_ = std::make_unique<Tier2>(tier2_bytes_.Duplicate(), false, Pick(1, 40) * block, block);
+    CopyOptions options;
+    options.copy_threads = static_cast<uint32_t>(Pick(1, 3));
+    options.read_bytes = static_cast<uint32_t>(Pick(1, 70) * block);
+    options.watermark_low = static_cast<uint32_t>(Pick(0, setup.nr_slots));
+    session_ =
+        std::make_unique<CopySession>(driver_.get(), &memory_, std::move(lower), open.sector_size,
+                                      target_.get(), tier2_.get(), checksums_.get(), options, log_.Sink());
+    listed_ = {{0, size_}};
+    if (Pick(0, 1) != 0) {
+      listed_.clear();
+      for (uint64_t i = Pick(1, 6); i > 0; i--) listed_.push_back({Pick(0, size_ - 1), Pick(1, size_ / 3)});
+    }
+    ASSERT_EQ(0, session_->Prepare(listed_));
+  }
+
+  void StartWriters() {
+    for (int w = 0; w < kWriters; w++) {
+      writers_.emplace_back([this, w, seed = random_()] { Write(w, seed); });
+    }
+  }
+
+  static void Fill(uint8_t* data, uint64_t length, uint64_t word) {
+    for (uint64_t at = 0; at < length; at++) data[at] = static_cast<uint8_t>((word >> at % 8 * 8) + at / 8);
+  }
+
+  // A writer's own bytes; the only thread that changes them, here and on the origin.
+  void Write(int writer, uint64_t seed) {
+    std::mt19937_64 random(seed);
+    auto pick = [&](uint64_t low, uint64_t high) {
+      return std::uniform_int_distribution<uint64_t>(low, high)(random);
+    };
+    const uint64_t begin = size_ * writer / kWriters, end = size_ * (writer + 1) / kWriters;
+    for (int i = 0; i < 150; i++) {
+      const uint64_t offset = pick(begin, end - 1);
+      const uint64_t length = std::min(end - offset, pick(1, pick(0, 3) == 0 ? 5u << block_shift_ : 4096));
+      uint8_t* mine = &now_[offset];
+      int error = 0;
+      switch (pick(0, 7)) {
+        case 0: {
+          ZeroOptions zero;
+          zero.may_trim = pick(0, 1) != 0;
+          std::fill_n(mine, length, 0);
+          error = engine_->WriteZeroes(offset, length, zero);
+          break;
+        }
+        case 1:
+          // discarded bytes may keep their value: read back what became of them
+          error = engine_->Discard(offset, length, false);
+          if (error == 0) error = engine_->Read(mine, static_cast<uint32_t>(length), offset);
+          break;
+        default:
+          Fill(mine, length, random());
+          error = engine_->Write(mine, static_cast<uint32_t>(length), offset, pick(0, 20) == 0);
+      }
+      if (error != 0) failed_writes_++;
+    }
+  }
+
+  // The whole origin in pieces, shuffled, some twice, some with priority.
+  void Feed() {
+    std::vector<Extent> pieces;
+    for (uint64_t at = 0; at < size_;) {
+      const uint64_t length = Pick(1, size_ / 4);
+      pieces.push_back({at, length});
+      at += length;
+    }
+    pieces.push_back(pieces.front());
+    std::shuffle(pieces.begin(), pieces.end(), random_);
+    for (const Extent& piece : pieces) {
+      session_->SetPaused(Pick(0, 4) == 0);
+      if (Pick(0, 4) == 0) session_->SetWatermarkLow(static_cast<uint32_t>(Pick(0, 12)));
+      session_->PushWork({piece}, Pick(0, 2) == 0);
+      (void)session_->Stats();
+    }
+    session_->SetPaused(false);
+  }
+
+  void AbortSomewhere() {
+    if (Pick(0, 1) != 0) Feed();
+    const uint64_t until = Pick(0, 30);
+    for (int i = 0; i < 20000 && session_->Stats().done_blocks < until; i++) std::this_thread::yield();
+    if (Pick(0, 2) == 0) session_->Stop();  // the library's threads are gone while the session lives
+    if (Pick(0, 1) != 0) {
+      snapbak_abort abort{};
+      abort.size = sizeof(abort);
+      abort.reason = SNAPBAK_REASON_ABORTED;
+      const int error = driver_->Abort(&abort);
+      ASSERT_TRUE(error == 0) << error;
+    } else {
+      session_->Stop();
+      driver_.reset();  // as if the process had died
+    }
+  }
+
+  void CheckOrigin() {
+    EXPECT_EQ(0, failed_writes_);
+    EXPECT_TRUE(now_ == file_.Read(0, size_)) << "the origin is not what was written last";
+  }
+
+  void CheckBackup() {
+    const uint64_t block = 1ull << block_shift_;
+    std::vector<bool> listed((size_ + block - 1) / block);
+    for (const Extent& extent : listed_) {
+      const uint64_t end = std::min(size_, extent.offset + extent.length);
+      for (uint64_t b = extent.offset / block; b * block < end; b++) listed[b] = true;
+    }
+    for (uint64_t b = 0; b < listed.size(); b++) {
+      const uint64_t length = std::min(block, size_ - b * block);
+      const uint8_t* got = &target_->bytes[b * block];
+      if (!listed[b]) {
+        ASSERT_TRUE(std::all_of(got, got + length, [](uint8_t x) { return x == MemoryTarget::kUntouched; }))
+            << b;
+        continue;
+      }
+      ASSERT_EQ(0, std::memcmp(&start_[b * block], got, length))
+          << "block " << b << " is not the start instant's";
+      uint32_t sum = 0;
+      ASSERT_EQ(0, checksums_->Get(b, &sum, 1));
+      ASSERT_EQ(Crc32c(0, got, length), sum) << "block " << b;
+    }
+  }
+
+  void CheckAccounts(bool complete) {
+    const CopyStats stats = session_->Stats();
+    EXPECT_EQ(0u, stats.counters[SNAPBAK_C_HELD_NOW]) << "a write was left held";
+    EXPECT_EQ(0u, stats.counters[SNAPBAK_C_PROTOCOL_ERRORS]);
+    EXPECT_LE(stats.done_blocks, stats.listed_blocks);
+    EXPECT_EQ(complete ? 1u : log_.Count(NoticeKind::kComplete), log_.Count(NoticeKind::kComplete));
+    if (!complete) return;
+    EXPECT_EQ(stats.listed_blocks, stats.done_blocks);
+    EXPECT_EQ(stats.listed_blocks, stats.swept_blocks + stats.captured_blocks);
+    EXPECT_EQ(0u, stats.slots_used);
+    EXPECT_EQ(0u, stats.tier2_used);
+  }
+
+  std::mt19937_64 random_;
+  const uint64_t seed_;
+  uint64_t block_shift_, size_;
+  std::vector<uint8_t> start_, now_;
+  std::vector<Extent> listed_;
+  TestFile file_{0}, checksum_bytes_{0}, tier2_bytes_{0};
+  std::shared_ptr<Engine> engine_;
+  std::unique_ptr<EngineDriver> driver_;
+  SharedMemory memory_;
+  NoticeLog log_;
+  std::unique_ptr<MemoryTarget> target_;
+  std::unique_ptr<ChecksumFile> checksums_;
+  std::unique_ptr<Tier2> tier2_;
+  std::unique_ptr<CopySession> session_;
+  std::vector<std::thread> writers_;
+  std::atomic<int> failed_writes_{0};
+};
+
+TEST(CopyStress, TheBackupIsTheStartInstantAndTheOriginIsTheLastWrites) {
+  const uint64_t first = Setting("SNAPBAK_STRESS_SEED", std::random_device{}());
+  const uint64_t rounds = Setting("SNAPBAK_STRESS_ROUNDS", 40);
+  for (uint64_t round = 0; round < rounds && !testing::Test::HasFailure(); round++) {
+    Round(first + round).Run();
+  }
+}
+
+}  // namespace
+}  // namespace snapbak
