@@ -85,7 +85,7 @@ bool CopySession::Impl::OptionsAreValid() const {
 
 int CopySession::Impl::AllocateBuffers() {
   buffers_.resize(state_.options.copy_threads);
-  bool locked = state_.options.lock_memory && state_.memory->Lock();
+  bool locked = state_.options.lock_memory && state_.memory->locked();
   for (AlignedBuffer& buffer : buffers_) {
     const int error = buffer.Allocate(state_.max_run_blocks() * state_.block_size);
     if (error != 0) return error;

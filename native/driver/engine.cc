@@ -74,6 +74,7 @@ void Engine::Close() {
       session_->capture->Break(SNAPBAK_REASON_ORIGIN_GONE, -ENODEV);
     }
   }
+  gate_.Poke();
   std::lock_guard<std::mutex> request(request_mutex_);
   Disarm();
   lower_.Unlock();
@@ -191,7 +192,6 @@ int Engine::HandleSetup(uint64_t owner, snapbak_setup* setup, UniqueFd* memory_f
   SharedMemory memory;
   int ret = SharedMemory::Create(size(), setup->block_shift, setup->nr_slots, options_.driver, &memory);
   if (ret != 0) return ret;
-  memory.Lock();  // best effort: no capture should wait for swap
   UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake.valid()) return -errno;
   ret = Duplicate(memory.fd(), memory_fd);
@@ -234,18 +234,15 @@ int Engine::HandleStart(uint64_t owner, snapbak_start* start) {
     if (ret != 0) return ret;
   }
   const uint64_t shut_at = Now(CLOCK_MONOTONIC);
-  const int ret = gate_.Shut(std::chrono::milliseconds(start->timeout_ms));
+  const int ret = gate_.Shut(std::chrono::milliseconds(start->timeout_ms),
+                             [capture] { return capture->broken(); });  // the owner died meanwhile
   if (ret != 0) return ret;
-  const bool gone = capture->broken();  // the owner died meanwhile
-  if (!gone) {
-    header->start_realtime_ns = Now(CLOCK_REALTIME);
-    header->start_monotonic_ns = Now(CLOCK_MONOTONIC);
-    armed_.store(capture, std::memory_order_release);
-  }
+  header->start_realtime_ns = Now(CLOCK_REALTIME);
+  header->start_monotonic_ns = Now(CLOCK_MONOTONIC);
+  armed_.store(capture, std::memory_order_release);
   const uint64_t arm_ns = Now(CLOCK_MONOTONIC) - shut_at;
   header->arm_ns = arm_ns;
   gate_.Open();
-  if (gone) return -ECANCELED;
 
   std::lock_guard<std::mutex> lock(control_mutex_);
   session_->state = SNAPBAK_STATE_ARMED;
@@ -300,6 +297,7 @@ int Engine::HandleAbort(uint64_t owner, snapbak_abort* abort) {
       session_->state = SNAPBAK_STATE_BROKEN;
     }
   }
+  gate_.Poke();
   std::lock_guard<std::mutex> request(request_mutex_);
   Disarm();
   return 0;
@@ -307,6 +305,8 @@ int Engine::HandleAbort(uint64_t owner, snapbak_abort* abort) {
 
 int Engine::HandleStatus(snapbak_status* status) {
   if (status->size != sizeof *status || status->dev != 0 || !AllZero(status->reserved)) return -EINVAL;
+  *status = snapbak_status{};
+  status->size = sizeof *status;
   std::lock_guard<std::mutex> lock(control_mutex_);
   status->origin_size = size();
   CopyName(status->origin_id, lower_.path());
@@ -339,6 +339,7 @@ void Engine::HandleClose(uint64_t owner) {
       session_->capture->Break(SNAPBAK_REASON_CLOSED, 0);
     }
   }
+  gate_.Poke();
   std::lock_guard<std::mutex> request(request_mutex_);
   Disarm();
   std::lock_guard<std::mutex> lock(control_mutex_);

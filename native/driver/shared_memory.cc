@@ -6,9 +6,48 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <fstream>
+#include <string>
+#include <system_error>
+#include <thread>
 #include <utility>
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 namespace snapbak {
+
+namespace {
+
+int PopulateRange(uint8_t* base, size_t size) {
+  if (size == 0 || madvise(base, size, MADV_POPULATE_WRITE) == 0) return 0;
+  if (errno != EINVAL) return errno == EFAULT ? -ENOMEM : -errno;
+  // Linux before 5.14: the file's pages are allocated, so touching them cannot fail.
+  for (size_t at = 0; at < size; at += SNAPBAK_PAGE) {
+    static_cast<void>(*static_cast<volatile uint8_t*>(base + at));
+  }
+  return 0;
+}
+
+// Bytes that can be had without swapping, as the kernel estimates them.
+uint64_t AvailableMemory() {
+  std::ifstream meminfo("/proc/meminfo");
+  std::string word;
+  while (meminfo >> word) {
+    uint64_t kib = 0;
+    if (word == "MemAvailable:" && meminfo >> kib) return kib * 1024;
+  }
+  return UINT64_MAX;  // no such line: the allocation itself decides
+}
+
+// True if MADV_POPULATE_WRITE is there to find a lack of memory by itself.
+bool CanPopulate() {
+  // A null range: known advice succeeds, unknown advice is EINVAL.
+  return madvise(nullptr, 0, MADV_POPULATE_WRITE) == 0;
+}
+
+}  // namespace
 
 SharedMemory::SharedMemory(SharedMemory&& other) noexcept { *this = std::move(other); }
 
@@ -18,6 +57,7 @@ SharedMemory& SharedMemory::operator=(SharedMemory&& other) noexcept {
     fd_ = std::move(other.fd_);
     base_ = std::exchange(other.base_, nullptr);
     size_ = std::exchange(other.size_, 0);
+    locked_ = other.locked_;
     geometry_ = other.geometry_;
   }
   return *this;
@@ -26,13 +66,31 @@ SharedMemory& SharedMemory::operator=(SharedMemory&& other) noexcept {
 SharedMemory::~SharedMemory() { Unmap(); }
 
 int SharedMemory::Map(size_t size) {
-  // MAP_POPULATE: no capture and no drain takes a page fault later on
-  void* base =
-      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd_.get(), 0);
+  void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
   if (base == MAP_FAILED) return -errno;
   base_ = static_cast<uint8_t*>(base);
   size_ = size;
-  return 0;
+  // Before the pages come, so that they are locked as they come; best effort:
+  // what the limit does not permit is not locked.
+  locked_ = mlock2(base_, size_, MLOCK_ONFAULT) == 0;
+  return Populate();
+}
+
+// Makes every page present, so that no capture and no drain faults later on,
+// and a lack of memory shows here, as an error, not by SIGBUS.
+int SharedMemory::Populate() {
+  const size_t half = size_ / 2 / SNAPBAK_PAGE * SNAPBAK_PAGE;
+  int first = 0;
+  // Zeroing new pages is most of the cost; two threads share it.
+  std::thread helper;
+  try {
+    helper = std::thread([&] { first = PopulateRange(base_, half); });
+  } catch (const std::system_error&) {
+    first = PopulateRange(base_, half);
+  }
+  const int second = PopulateRange(base_ + half, size_ - half);
+  if (helper.joinable()) helper.join();
+  return first != 0 ? first : second;
 }
 
 void SharedMemory::Unmap() {
@@ -51,11 +109,15 @@ int SharedMemory::Create(uint64_t origin_size, uint32_t block_shift, uint32_t nr
   geometry.abi_version = SNAPBAK_ABI_VERSION;
   geometry.driver = driver;
 
+  // Asking for more than there is must fail here, and not wake the OOM killer.
+  if (geometry.map_size > AvailableMemory()) return -ENOMEM;
   memory.fd_.Reset(memfd_create("snapbak", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!memory.fd_.valid()) return -errno;
-  // Allocate before mapping: without memory this fails here, not by SIGBUS later.
-  ret = posix_fallocate(memory.fd_.get(), 0, static_cast<off_t>(geometry.map_size));
-  if (ret != 0) return ret == ENOSPC ? -ENOMEM : -ret;
+  if (ftruncate(memory.fd_.get(), static_cast<off_t>(geometry.map_size)) != 0) return -errno;
+  if (!CanPopulate()) {
+    ret = posix_fallocate(memory.fd_.get(), 0, static_cast<off_t>(geometry.map_size));
+    if (ret != 0) return ret == ENOSPC ? -ENOMEM : -ret;
+  }
   if (fcntl(memory.fd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) return -errno;
   ret = memory.Map(geometry.map_size);
   if (ret != 0) return ret;
@@ -81,8 +143,6 @@ int SharedMemory::Adopt(UniqueFd fd, SharedMemory* out) {
   *out = std::move(memory);
   return 0;
 }
-
-bool SharedMemory::Lock() { return mlock(base_, size_) == 0; }
 
 uint32_t SharedMemory::block_bytes(uint64_t block) const {
   const uint64_t offset = block << geometry_.block_shift;

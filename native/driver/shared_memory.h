@@ -29,8 +29,8 @@ class SharedMemory {
   // -errno (-EPROTO for rubbish, -EPROTONOSUPPORT for another version).
   static int Adopt(UniqueFd fd, SharedMemory* out);
 
-  // mlock()s the mapping; best effort, true when it holds.
-  bool Lock();
+  // The mapping is locked in memory; tried always, best effort.
+  bool locked() const { return locked_; }
 
   bool valid() const { return base_ != nullptr; }
   int fd() const { return fd_.get(); }
@@ -51,11 +51,13 @@ class SharedMemory {
 
  private:
   int Map(size_t size);
+  int Populate();
   void Unmap();
 
   UniqueFd fd_;
   uint8_t* base_ = nullptr;
   size_t size_ = 0;
+  bool locked_ = false;
   snapbak_shm geometry_{};
 };
 

@@ -6,7 +6,7 @@
 namespace snapbak {
 
 SlotPool::SlotPool(SharedMemory* memory)
-    : memory_(memory), events_(memory->EventRing()), returned_(memory->FreeRing()) {
+    : events_(memory->EventRing()), returned_(memory->FreeRing()) {
   const uint32_t slots = memory->geometry().nr_slots;
   free_.reserve(slots);
   for (uint32_t i = slots; i > 0; --i) free_.push_back(i - 1);

@@ -40,7 +40,6 @@ class SlotPool {
  private:
   int CollectReturned();
 
-  [[maybe_unused]] SharedMemory* memory_;
   std::mutex mutex_;  // guards all below
   snapbak_ring events_;
   snapbak_ring returned_;

@@ -42,14 +42,24 @@ bool WriteGate::Empty() const {
   return true;
 }
 
-int WriteGate::Shut(std::chrono::nanoseconds timeout) {
+int WriteGate::Shut(std::chrono::nanoseconds timeout, const std::function<bool()>& cancelled) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   std::unique_lock<std::mutex> lock(mutex_);
   shut_.store(true, std::memory_order_seq_cst);
-  if (left_.wait_until(lock, deadline, [this] { return Empty(); })) return 0;
+  bool gone = false;
+  const bool woken = left_.wait_until(lock, deadline, [&] {
+    gone = cancelled();
+    return gone || Empty();
+  });
+  if (woken && !gone) return 0;
   lock.unlock();
   Open();
-  return -ETIMEDOUT;
+  return gone ? -ECANCELED : -ETIMEDOUT;
+}
+
+void WriteGate::Poke() {
+  { std::lock_guard<std::mutex> lock(mutex_); }
+  left_.notify_all();
 }
 
 void WriteGate::Shut() {

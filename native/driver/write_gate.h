@@ -13,6 +13,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 
 namespace snapbak {
@@ -33,8 +34,10 @@ class WriteGate {
   };
 
   // Keeps new writes out and waits until none is inside. -ETIMEDOUT: some were
-  // still inside, and the gate is open again. One caller at a time.
-  int Shut(std::chrono::nanoseconds timeout);
+  // still inside; -ECANCELED: `cancelled` said so first, which is asked whenever
+  // Poke() was called; in both cases the gate is open again. One caller at a time.
+  int Shut(std::chrono::nanoseconds timeout, const std::function<bool()>& cancelled);
+  void Poke();
   // The same without a limit.
   void Shut();
   void Open();

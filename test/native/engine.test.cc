@@ -429,6 +429,35 @@ TEST_F(EngineTest, StartWaitsForWritesInFlightAndSeparatesBeforeFromAfter) {
   EXPECT_TRUE(seen[0] == seen[1] || seen[0] == seen[1] + 1) << seen[0] << " " << seen[1];
 }
 
+TEST_F(EngineTest, SlotsBeyondTheMemoryOfTheMachineAreRefused) {
+  snapbak_open open{};
+  open.size = sizeof open;
+  ASSERT_EQ(driver_->Open(&open, &lower_), 0);
+  snapbak_setup setup{};
+  setup.size = sizeof setup;
+  setup.block_shift = 20;
+  setup.nr_slots = SNAPBAK_MAX_SLOTS;  // 1 TiB
+  setup.hold_timeout_ms = 1000;
+  EXPECT_EQ(driver_->Setup(&setup, &memory_), -ENOMEM);
+}
+
+TEST(WriteGate, ShuttingGivesUpInTimeOrWhenItIsCancelledAndIsOpenThen) {
+  WriteGate gate;
+  auto inside = std::make_unique<WriteGate::Ticket>(&gate);
+  EXPECT_EQ(gate.Shut(std::chrono::milliseconds(20), [] { return false; }), -ETIMEDOUT);
+  std::atomic<bool> cancel{false};
+  auto shutting = std::async(std::launch::async, [&] {
+    return gate.Shut(std::chrono::hours(1), [&] { return cancel.load(); });
+  });
+  cancel = true;
+  while (shutting.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) gate.Poke();
+  EXPECT_EQ(shutting.get(), -ECANCELED);
+  { WriteGate::Ticket another(&gate); }
+  inside.reset();
+  EXPECT_EQ(gate.Shut(std::chrono::hours(1), [] { return false; }), 0);
+  gate.Open();
+}
+
 TEST_F(EngineTest, OutOfRangeIoIsRefusedWithoutASideEffect) {
   BeginAllPending(4);
   EXPECT_EQ(WriteByte(kSize, 1), -EINVAL);

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: MIT
+// The nbdkit plugin `snapbak`: an image file or a block device as an NBD
+// export whose writes pass through the engine, and the control socket by which
+// a backup is taken. A thin face: each callback is one call of the engine.
+//
+//   nbdkit -f -U nbd.sock ./nbdkit-snapbak-plugin.so file=IMAGE control=SOCKET
+//
+// One plugin serves one image; the engine refuses a second writer on it.
+#include <errno.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include <cinttypes>
+#include <memory>
+#include <new>
+#include <string>
+#include <utility>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "../driver/control_server.h"
+#include "../driver/engine.h"
+#include "shutdown_watch.h"
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+namespace snapbak {
+namespace {
+
+// nbdkit loads a plugin once a process, so this is the process's.
+struct State {
+  std::string file;
+  std::string control;
+  bool read_only = false;
+  bool outlive_parent = false;
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<ControlServer> server;
+  ShutdownWatch watch;
+};
+
+State* g_state = nullptr;
+
+// An engine error becomes nbdkit's. No exception may reach nbdkit's C.
+template <typename Io>
+int Run(const char* what, uint64_t offset, uint64_t count, Io io) {
+  int ret;
+  try {
+    ret = io();
+  } catch (const std::bad_alloc&) {
+    ret = -ENOMEM;
+  }
+  if (ret == 0) return 0;
+  // Not worth a line in the log: the rule of fast zeroes is to fail when slow.
+  if (ret != -EOPNOTSUPP) {
+    nbdkit_error("%s at %" PRIu64 ", %" PRIu64 " bytes: %s", what, offset, count, strerror(-ret));
+  }
+  nbdkit_set_error(-ret);
+  return -1;
+}
+
+void Load() { g_state = new State; }
+
+void Unload() {
+  delete g_state;
+  g_state = nullptr;
+}
+
+int MakeAbsolute(const char* value, std::string* out) {
+  char* path = nbdkit_absolute_path(value);
+  if (path == nullptr) return -1;
+  *out = path;
+  free(path);
+  return 0;
+}
+
+int ParseBool(const char* value, bool* out) {
+  const int on = nbdkit_parse_bool(value);
+  if (on < 0) return -1;
+  *out = on != 0;
+  return 0;
+}
+
+int Config(const char* key, const char* value) {
+  if (strcmp(key, "file") == 0) return MakeAbsolute(value, &g_state->file);
+  if (strcmp(key, "control") == 0) return MakeAbsolute(value, &g_state->control);
+  if (strcmp(key, "readonly") == 0) return ParseBool(value, &g_state->read_only);
+  if (strcmp(key, "outlive-parent") == 0) return ParseBool(value, &g_state->outlive_parent);
+  nbdkit_error("unknown parameter '%s'; known are file, control, readonly and outlive-parent", key);
+  return -1;
+}
+
+int ConfigComplete() {
+  if (g_state->file.empty()) {
+    nbdkit_error("file=IMAGE is missing: the image file or block device to serve");
+    return -1;
+  }
+  if (g_state->control.empty()) {
+    nbdkit_error("control=SOCKET is missing: where backups connect");
+    return -1;
+  }
+  return 0;
+}
+
+const char* OpenHint(int error, bool read_only) {
+  switch (error) {
+    case -EBUSY:
+      return " (another Snapbak driver serves it)";
+    case -ENODATA:
+      return " (it is empty)";
+    case -EACCES:
+    case -EROFS:
+    case -EPERM:
+      return read_only ? "" : " (readonly=true serves it without writes)";
+    default:
+      return "";
+  }
+}
+
+// Before nbdkit goes to the background, so that what is wrong is still heard.
+// No thread is started here: it would not survive the fork.
+int GetReady() {
+  // nbdkit 1.32 asks the kernel to be ended with its parent thread whether or
+  // not it was given --exit-with-parent. An export with clients must not go
+  // because a program that watched over it has.
+  if (g_state->outlive_parent && prctl(PR_SET_PDEATHSIG, 0) != 0) {
+    nbdkit_error("cannot outlive the parent: %s", strerror(errno));
+    return -1;
+  }
+  EngineOptions options;
+  options.driver = SNAPBAK_DRIVER_USER;
+  options.read_only = g_state->read_only;
+  int ret = Engine::Open(g_state->file, options, &g_state->engine);
+  if (ret != 0) {
+    nbdkit_error("cannot open %s: %s%s", g_state->file.c_str(), strerror(-ret),
+                 OpenHint(ret, g_state->read_only));
+    return -1;
+  }
+  ControlServerOptions server;
+  server.debug = [](const std::string& line) { nbdkit_debug("%s", line.c_str()); };
+  ret = ControlServer::Listen(g_state->control, g_state->engine.get(), std::move(server), &g_state->server);
+  if (ret != 0) {
+    const char* hint = ret == -EADDRINUSE ? " (a live server listens there)"
+                       : ret == -EEXIST   ? " (and it is not a socket)"
+                                          : "";
+    nbdkit_error("cannot listen on %s: %s%s", g_state->control.c_str(), strerror(-ret), hint);
+    return -1;
+  }
+  return 0;
+}
+
+int AfterFork() {
+  int ret = g_state->server->Start();
+  // When nbdkit is told to quit it waits for the requests under way, and a held
+  // write is one: the session ends first.
+  if (ret == 0) ret = g_state->watch.Start([] { g_state->server->Stop(); });
+  if (ret != 0) {
+    nbdkit_error("cannot start a thread: %s", strerror(-ret));
+    return -1;
+  }
+  return 0;
+}
+
+void Cleanup() {
+  g_state->watch.Stop();
+  if (g_state->server) g_state->server->Stop();
+}
+
+void DumpPlugin() { printf("snapbak_abi_version=%d\n", SNAPBAK_ABI_VERSION); }
+
+void* Open(int) { return NBDKIT_HANDLE_NOT_NEEDED; }
+
+int64_t GetSize(void*) { return static_cast<int64_t>(g_state->engine->size()); }
+
+int Yes(void*) { return 1; }
+
+int CanWrite(void*) { return g_state->engine->read_only() ? 0 : 1; }
+
+int CanFua(void*) { return NBDKIT_FUA_NATIVE; }
+
+int CanCache(void*) { return NBDKIT_CACHE_EMULATE; }
+
+int BlockSize(void*, uint32_t* minimum, uint32_t* preferred, uint32_t* maximum) {
+  *minimum = 1;
+  *preferred = 4096;
+  *maximum = 0xffffffff;
+  return 0;
+}
+
+int Pread(void*, void* data, uint32_t count, uint64_t offset, uint32_t) {
+  return Run("read", offset, count, [=] { return g_state->engine->Read(data, count, offset); });
+}
+
+int Pwrite(void*, const void* data, uint32_t count, uint64_t offset, uint32_t flags) {
+  const bool fua = (flags & NBDKIT_FLAG_FUA) != 0;
+  return Run("write", offset, count, [=] { return g_state->engine->Write(data, count, offset, fua); });
+}
+
+int Flush(void*, uint32_t) {
+  return Run("flush", 0, 0, [] { return g_state->engine->Flush(); });
+}
+
+int Trim(void*, uint32_t count, uint64_t offset, uint32_t flags) {
+  const bool fua = (flags & NBDKIT_FLAG_FUA) != 0;
+  return Run("trim", offset, count, [=] { return g_state->engine->Discard(offset, count, fua); });
+}
+
+int Zero(void*, uint32_t count, uint64_t offset, uint32_t flags) {
+  ZeroOptions options;
+  options.fua = (flags & NBDKIT_FLAG_FUA) != 0;
+  options.may_trim = (flags & NBDKIT_FLAG_MAY_TRIM) != 0;
+  options.fast = (flags & NBDKIT_FLAG_FAST_ZERO) != 0;
+  return Run("zero", offset, count, [=] { return g_state->engine->WriteZeroes(offset, count, options); });
+}
+
+// A look at the lower device, session or not: writes go to the same place.
+int Extents(void*, uint32_t count, uint64_t offset, uint32_t flags, struct nbdkit_extents* extents) {
+  constexpr int kEnough = 1;
+  const bool one = (flags & NBDKIT_FLAG_REQ_ONE) != 0;
+  return Run("extents", offset, count, [=] {
+    const int ret =
+        g_state->engine->lower().Extents(offset, count, [=](uint64_t at, uint64_t length, bool hole) {
+          const uint32_t type = hole ? NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO : 0;
+          if (nbdkit_add_extent(extents, at, length, type) != 0) return -errno;
+          return one ? kEnough : 0;
+        });
+    return ret == kEnough ? 0 : ret;
+  });
+}
+
+struct nbdkit_plugin MakePlugin() {
+  struct nbdkit_plugin plugin = {};
+  plugin.name = "snapbak";
+  plugin.longname = "Snapbak user driver";
+  plugin.version = "0.1.0";
+  plugin.description = "An image or block device that can be backed up while it is written to.";
+  plugin.load = Load;
+  plugin.unload = Unload;
+  plugin.config = Config;
+  plugin.config_complete = ConfigComplete;
+  plugin.config_help =
+      "file=<IMAGE>      (required) The image file or block device to serve.\n"
+      "control=<SOCKET>  (required) Unix socket on which backups connect.\n"
+      "readonly=<BOOL>   Open the image for reading only.\n"
+      "outlive-parent=<BOOL>  With -f: go on when the parent process dies.";
+  plugin.magic_config_key = "file";
+  plugin.get_ready = GetReady;
+  plugin.after_fork = AfterFork;
+  plugin.cleanup = Cleanup;
+  plugin.dump_plugin = DumpPlugin;
+  plugin.open = Open;
+  plugin.get_size = GetSize;
+  plugin.block_size = BlockSize;
+  plugin.can_write = CanWrite;
+  plugin.can_flush = Yes;
+  plugin.can_trim = Yes;
+  plugin.can_zero = Yes;
+  plugin.can_fast_zero = Yes;
+  plugin.can_fua = CanFua;
+  plugin.can_multi_conn = Yes;  // one engine, one page cache: a flush covers every connection
+  plugin.can_extents = Yes;
+  plugin.can_cache = CanCache;
+  plugin.pread = Pread;
+  plugin.pwrite = Pwrite;
+  plugin.flush = Flush;
+  plugin.trim = Trim;
+  plugin.zero = Zero;
+  plugin.extents = Extents;
+  return plugin;
+}
+
+struct nbdkit_plugin g_plugin = MakePlugin();
+
+}  // namespace
+}  // namespace snapbak
+
+NBDKIT_REGISTER_PLUGIN(snapbak::g_plugin)

@@ -1,0 +1,91 @@
+// Builds the nbdkit plugin into build-plugin/nbdkit-snapbak-plugin.so with
+// cmake-js. The plugin knows nothing of Node, so cmake-js is driven by its
+// CMake class, which configures and builds only; the BuildSystem above it would
+// first download Node's headers. Works without a network.
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const OUT = join(ROOT, 'build-plugin');
+const NAME = 'nbdkit-snapbak-plugin.so';
+
+/** Whether a program runs, or a header compiles. */
+function works(program, args, input) {
+  return (
+    spawnSync(program, args, { input, stdio: [input === undefined ? 'ignore' : 'pipe', 'ignore', 'ignore'] })
+      .status === 0
+  );
+}
+
+/** What is not there, each with the Debian package that has it. */
+function missing() {
+  const compiler = process.env.CXX ?? 'c++';
+  const needs = [];
+  if (!works('cmake', ['--version'])) needs.push(['cmake', 'cmake']);
+  if (!works('ninja', ['--version']) && !works('make', ['--version'])) needs.push(['make or ninja', 'make']);
+  if (!works(compiler, ['--version'])) {
+    needs.push([`a C++ compiler (${compiler})`, 'g++']);
+  } else {
+    const test = '#define NBDKIT_API_VERSION 2\n#define THREAD_MODEL 0\n#include <nbdkit-plugin.h>\n';
+    const compile = ['-x', 'c++', '-fsyntax-only', '-'];
+    if (!works(compiler, compile, test)) needs.push(['nbdkit-plugin.h', 'nbdkit-plugin-dev']);
+  }
+  return needs;
+}
+
+function fail(message) {
+  console.error(message);
+  process.exit(1);
+}
+
+const needs = missing();
+if (needs.length > 0) {
+  fail(
+    `the nbdkit plugin cannot be built; missing: ${needs.map(([what]) => what).join(', ')}\n` +
+      `Debian and Ubuntu: apt-get install ${needs.map(([, name]) => name).join(' ')}\n` +
+      'Without the plugin the embedded driver works; `snapbak serve` does not.',
+  );
+}
+
+let CMake;
+try {
+  ({ CMake } = createRequire(import.meta.url)('cmake-js'));
+} catch (error) {
+  fail(`cmake-js is not installed: run \`npm ci\` in ${ROOT} (${error.message.split('\n')[0]})`);
+}
+
+mkdirSync(OUT, { recursive: true });
+const cmake = new CMake({
+  directory: join(ROOT, 'native'),
+  out: join(OUT, 'cmake'),
+  config: 'Release',
+  // a place for headers that is never looked at
+  runtimeDirectory: tmpdir(),
+  target: 'nbdkit-snapbak-plugin',
+  parallel: cpus().length,
+  cMakeOptions: { SNAPBAK_PLUGIN: 'ON', SNAPBAK_TESTS: 'OFF', SNAPBAK_FUZZ: 'OFF' },
+});
+try {
+  try {
+    await cmake.configure();
+  } catch {
+    // a cache of another generator, compiler or place
+    rmSync(cmake.workDir, { recursive: true, force: true });
+    await cmake.configure();
+  }
+  await cmake.build();
+  const built = join(cmake.buildDir, NAME);
+  if (!existsSync(built)) throw new Error(`cmake made no ${built}`);
+  // by rename: a server that runs keeps the file that it has mapped
+  const fresh = join(OUT, `${NAME}.new`);
+  rmSync(fresh, { force: true });
+  copyFileSync(built, fresh);
+  renameSync(fresh, join(OUT, NAME));
+  console.log(`built ${join(OUT, NAME)}`);
+} catch (error) {
+  fail(`the nbdkit plugin could not be built: ${error.message ?? error}`);
+}
