@@ -3,16 +3,16 @@
 // users gave, so these are for our own mistakes.
 #pragma once
 
-#include <napi.h>
-#include <fcntl.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <napi.h>
 
 #include <string>
 #include <vector>
 
 #include "../copy/copy_session.h"
-#include "main_queue.h"
 #include "../driver/driver.h"
+#include "main_queue.h"
 
 namespace snapbak {
 

@@ -90,8 +90,9 @@ Napi::Value Preallocate(const Napi::CallbackInfo& info) {
   const uint64_t bytes = ToU64(info[1], "bytes");
   AddonData* data = AddonData::Of(info.Env());
   Settler settler(info.Env(), data->queue);
-  const bool accepted = data->helper->Run(
-      [fd, bytes, settler] { settler.Settle({Fill(fd->get(), bytes), "preallocate"}); });
+  const bool accepted = data->helper->Run([fd, bytes, settler] {
+    settler.Settle({Fill(fd->get(), bytes), "preallocate"});
+  });
   if (!accepted) settler.Settle({-EBADF, "preallocate"});
   return settler.promise();
 }

@@ -88,8 +88,9 @@ int JsTarget::Invoke(uint64_t offset, const void* data, size_t length, bool flus
       Napi::Object promise =
           promise_class.Get("resolve").As<Napi::Function>().Call(promise_class, {result}).As<Napi::Object>();
       promise.Get("then").As<Napi::Function>().Call(
-          promise, {Napi::Function::New(env, [call](const Napi::CallbackInfo&) { call->Settle(0); }),
-                    Napi::Function::New(env, [call](const Napi::CallbackInfo&) { call->Settle(-EREMOTEIO); })});
+          promise,
+          {Napi::Function::New(env, [call](const Napi::CallbackInfo&) { call->Settle(0); }),
+           Napi::Function::New(env, [call](const Napi::CallbackInfo&) { call->Settle(-EREMOTEIO); })});
     } catch (const Napi::Error&) {
       call->Settle(-EREMOTEIO);  // lib/ keeps the error itself
     }

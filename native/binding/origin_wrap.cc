@@ -144,9 +144,8 @@ Napi::Value OriginWrap::Close(const Napi::CallbackInfo& info) {
   }
   // Alive until the closer thread is through.
   auto self = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info.This().As<Napi::Object>()));
-  closer_->Run([queue = data_->queue, self]() mutable {
-    queue->Post([self = std::move(self)](Napi::Env) {});
-  });
+  closer_->Run(
+      [queue = data_->queue, self]() mutable { queue->Post([self = std::move(self)](Napi::Env) {}); });
   engine_.reset();
   return settler.promise();
 }

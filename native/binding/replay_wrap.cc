@@ -46,12 +46,11 @@ ReplayWrap::ReplayWrap(const Napi::CallbackInfo& info)
       job_(std::make_shared<Job>()),
       thread_(std::make_unique<ThreadPool>("snapbak-replay", 1)) {
   const Napi::Object options = info[0].As<Napi::Object>();
-  job_->checksums =
-      std::make_unique<ChecksumFile>(DuplicateFd(options.Get("checksumsFd"), "checksumsFd"));
+  job_->checksums = std::make_unique<ChecksumFile>(DuplicateFd(options.Get("checksumsFd"), "checksumsFd"));
   if (options.Get("target").IsObject()) {
     const Napi::Object target = options.Get("target").As<Napi::Object>();
-    job_->target = std::make_unique<FileTarget>(DuplicateFd(target.Get("fd"), "target.fd"),
-                                                ToBool(target.Get("fresh")));
+    job_->target =
+        std::make_unique<FileTarget>(DuplicateFd(target.Get("fd"), "target.fd"), ToBool(target.Get("fresh")));
   }
   ReplayOptions replay;
   replay.image_size = ToU64(options.Get("imageSize"), "imageSize");
@@ -62,12 +61,12 @@ ReplayWrap::ReplayWrap(const Napi::CallbackInfo& info)
   const auto skip = options.Get("skip").As<Napi::Float64Array>();
   for (size_t i = 0; i < skip.ElementLength(); ++i) job_->skip.push_back(static_cast<uint64_t>(skip[i]));
   Job* job = job_.get();
-  job_->replay = std::make_unique<ImageReplay>(DuplicateFd(options.Get("imageFd"), "imageFd"),
-                                               job_->checksums.get(), job_->target.get(), replay,
-                                               [job](uint64_t block) {
-                                                 std::lock_guard<std::mutex> lock(job->mutex);
-                                                 if (job->bad.size() < kBadKept) job->bad.push_back(block);
-                                               });
+  job_->replay =
+      std::make_unique<ImageReplay>(DuplicateFd(options.Get("imageFd"), "imageFd"), job_->checksums.get(),
+                                    job_->target.get(), replay, [job](uint64_t block) {
+                                      std::lock_guard<std::mutex> lock(job->mutex);
+                                      if (job->bad.size() < kBadKept) job->bad.push_back(block);
+                                    });
   Settler settler(info.Env(), data_->queue);
   Ref();  // not collected, and so cancelled, while it runs
   thread_->Run([this, job = job_, queue = data_->queue, settler] {

@@ -13,9 +13,9 @@ namespace snapbak {
 namespace {
 
 Napi::Object NoticeObject(Napi::Env env, const Notice& notice) {
-  static constexpr const char* kNames[] = {"",           "need-work",    "complete", "invalid",
-                                           "tier2-lost", "target-error", "broken",   "driver-gone",
-                                           "tier2-data"};
+  static constexpr const char* kNames[] = {"",        "need-work",   "complete",
+                                           "invalid", "tier2-lost",  "target-error",
+                                           "broken",  "driver-gone", "tier2-data"};
   Napi::Object object = Napi::Object::New(env);
   object.Set("kind", kNames[static_cast<int>(notice.kind)]);
   object.Set("errno", Napi::Number::New(env, notice.error));
@@ -40,7 +40,8 @@ SessionCore::Setup ToSetup(const Napi::Object& options, AddonData* data) {
   SessionCore::Setup setup;
   setup.block_size = ToU32(options.Get("blockSize"), "blockSize");
   setup.slots = ToU32(options.Get("slots"), "slots");
-  if (setup.block_size < (1u << SNAPBAK_MIN_BLOCK_SHIFT) || (setup.block_size & (setup.block_size - 1)) != 0) {
+  if (setup.block_size < (1u << SNAPBAK_MIN_BLOCK_SHIFT) ||
+      (setup.block_size & (setup.block_size - 1)) != 0) {
     throw Napi::RangeError::New(options.Env(), "blockSize is not a power of two from 4096 on");
   }
   const std::string on_full = options.Get("onFull").As<Napi::String>();
@@ -51,8 +52,8 @@ SessionCore::Setup ToSetup(const Napi::Object& options, AddonData* data) {
 
   const Napi::Object target = options.Get("target").As<Napi::Object>();
   if (target.Has("fd")) {
-    setup.target = std::make_shared<FileTarget>(DuplicateFd(target.Get("fd"), "target.fd"),
-                                                ToBool(target.Get("fresh")));
+    setup.target =
+        std::make_shared<FileTarget>(DuplicateFd(target.Get("fd"), "target.fd"), ToBool(target.Get("fresh")));
   } else {
     setup.js_target = std::make_shared<JsTarget>(target, data->queue);
     setup.target = setup.js_target;
@@ -144,10 +145,8 @@ void SessionWrap::KeepAlive(Napi::Env env, bool alive) {
 Napi::Value SessionWrap::Submit(Napi::Env env, std::function<Outcome(SessionCore*)> work,
                                 std::function<Napi::Value(Napi::Env)> value) {
   Settler settler(env, data_->queue);
-  const bool accepted =
-      thread_->Run([core = core_, work = std::move(work), value = std::move(value), settler] {
-        settler.Settle(work(core.get()), value);
-      });
+  const bool accepted = thread_->Run([core = core_, work = std::move(work), value = std::move(value),
+                                      settler] { settler.Settle(work(core.get()), value); });
   if (!accepted) settler.Settle({-EBADF, "closed"});
   return settler.promise();
 }

@@ -38,30 +38,30 @@ struct Extent {  // bytes
 };
 
 struct CopyOptions {
-  uint32_t copy_threads = 2;        // 1 to 16
-  uint32_t read_bytes = 1u << 19;   // one sweep read; a multiple of the block size is made of it
-  uint32_t watermark_low = 0;       // slots in use above which drain and spill come before the sweep
-  bool lock_memory = true;          // mlock the buffers where permitted
-  uint32_t target_retries = 3;      // a failed target write is tried again so often ...
-  uint32_t target_retry_ms = 100;   // ... after this long, doubled each time
+  uint32_t copy_threads = 2;       // 1 to 16
+  uint32_t read_bytes = 1u << 19;  // one sweep read; a multiple of the block size is made of it
+  uint32_t watermark_low = 0;      // slots in use above which drain and spill come before the sweep
+  bool lock_memory = true;         // mlock the buffers where permitted
+  uint32_t target_retries = 3;     // a failed target write is tried again so often ...
+  uint32_t target_retry_ms = 100;  // ... after this long, doubled each time
 };
 
 enum class NoticeKind {
-  kNeedWork = 1,      // the sweep has little work left; push more
-  kComplete = 2,      // all listed blocks are done or invalid
-  kInvalid = 3,       // block: the origin could not be read (error)
-  kTier2Lost = 4,     // tier 2 failed (error) and was given up; tier 1 goes on
-  kTargetError = 5,   // a target write failed for good (error); the session will not complete
-  kBroken = 6,        // the driver ended the session: value = snapbak_reason, error
-  kDriverGone = 7,    // the driver died, or its socket closed
-  kTier2Data = 8,     // blocks that were only in tier 2 are lost (error); the session will not complete
+  kNeedWork = 1,     // the sweep has little work left; push more
+  kComplete = 2,     // all listed blocks are done or invalid
+  kInvalid = 3,      // block: the origin could not be read (error)
+  kTier2Lost = 4,    // tier 2 failed (error) and was given up; tier 1 goes on
+  kTargetError = 5,  // a target write failed for good (error); the session will not complete
+  kBroken = 6,       // the driver ended the session: value = snapbak_reason, error
+  kDriverGone = 7,   // the driver died, or its socket closed
+  kTier2Data = 8,    // blocks that were only in tier 2 are lost (error); the session will not complete
 };
 
 struct Notice {
   NoticeKind kind;
-  uint64_t block;   // kInvalid
-  int error;        // negative errno or 0
-  uint32_t value;   // kBroken: snapbak_reason
+  uint64_t block;  // kInvalid
+  int error;       // negative errno or 0
+  uint32_t value;  // kBroken: snapbak_reason
 };
 
 // A consistent-enough picture: each field is exact, taken at about one time.
@@ -73,14 +73,14 @@ struct CopyStats {
   uint64_t zero_blocks;      // of the done ones, all zero
   uint64_t dropped_bytes;    // read by the sweep, but captured meanwhile
   uint64_t read_bytes, written_bytes;
-  uint64_t spilled_blocks;   // ever moved to tier 2
+  uint64_t spilled_blocks;  // ever moved to tier 2
   uint64_t queued_work_bytes;
-  uint32_t slots_total, slots_used;      // used: captured, not yet returned
-  uint32_t tier2_total, tier2_used;      // blocks
-  uint32_t state, reason;                // of the shared header
+  uint32_t slots_total, slots_used;        // used: captured, not yet returned
+  uint32_t tier2_total, tier2_used;        // blocks
+  uint32_t state, reason;                  // of the shared header
   uint64_t counters[SNAPBAK_NR_COUNTERS];  // of the shared header
   uint64_t start_realtime_ns, arm_ns;
-  uint64_t buffer_bytes;     // memory that copying holds besides the slots
+  uint64_t buffer_bytes;  // memory that copying holds besides the slots
   bool memory_locked;
 };
 

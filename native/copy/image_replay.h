@@ -16,10 +16,10 @@
 namespace snapbak {
 
 struct ReplayOptions {
-  uint64_t image_size = 0;       // bytes of the origin
+  uint64_t image_size = 0;  // bytes of the origin
   uint32_t block_size = 65536;
   uint32_t threads = 2;
-  bool check = true;             // compare with the checksums
+  bool check = true;  // compare with the checksums
 };
 
 struct ReplayStats {

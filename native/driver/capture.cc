@@ -196,7 +196,8 @@ void Capture::Hold(uint64_t block, Passage* passage) {
   Count(SNAPBAK_C_HELD_NS, ns);
   __u64* longest = &memory_->header()->counters[SNAPBAK_C_HELD_MAX_NS];
   __u64 seen = __atomic_load_n(longest, __ATOMIC_RELAXED);
-  while (seen < ns && !__atomic_compare_exchange_n(longest, &seen, ns, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  while (seen < ns &&
+         !__atomic_compare_exchange_n(longest, &seen, ns, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
   }
   if (timed_out) Break(SNAPBAK_REASON_HOLD_TIMEOUT, -ETIMEDOUT);
 }

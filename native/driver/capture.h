@@ -44,8 +44,7 @@ class Capture {
 
   // Calls `discard(offset, length)` for the parts that may be discarded; drops
   // the parts in blocks that are still pending. 0 or the first error.
-  int ForDiscardable(uint64_t offset, uint64_t length,
-                     const std::function<int(uint64_t, uint64_t)>& discard);
+  int ForDiscardable(uint64_t offset, uint64_t length, const std::function<int(uint64_t, uint64_t)>& discard);
 
   // The library cleared bits, returned slots or took events.
   void Kick();
@@ -97,7 +96,7 @@ class Capture {
   };
   std::mutex hold_mutex_;  // guards the rest; the slot pool's lock nests inside it
   std::condition_variable kicked_;
-  uint32_t holding_ = 0;   // mirrored to the header's driver_waiting
+  uint32_t holding_ = 0;  // mirrored to the header's driver_waiting
   std::unordered_map<uint64_t, Held> held_;
 };
 

@@ -2,9 +2,9 @@
 #include "engine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <fcntl.h>
 #include <time.h>
 
 #include <algorithm>
@@ -136,8 +136,7 @@ int Engine::HandleQuery(snapbak_query* query) {
   query->max_slots = SNAPBAK_MAX_SLOTS;
   query->min_block_shift = SNAPBAK_MIN_BLOCK_SHIFT;
   query->max_block_shift = SNAPBAK_MAX_BLOCK_SHIFT;
-  query->features =
-      SNAPBAK_F_DISCARD | SNAPBAK_F_WRITE_ZEROES | SNAPBAK_F_HOLD_POLICY | SNAPBAK_F_THROTTLE;
+  query->features = SNAPBAK_F_DISCARD | SNAPBAK_F_WRITE_ZEROES | SNAPBAK_F_HOLD_POLICY | SNAPBAK_F_THROTTLE;
   CopyName(query->version, kVersion);
   return 0;
 }

@@ -16,7 +16,9 @@ namespace snapbak {
 
 namespace {
 
-bool NotSupported(int error) { return error == EOPNOTSUPP || error == ENOSYS || error == EINVAL || error == ENOTTY; }
+bool NotSupported(int error) {
+  return error == EOPNOTSUPP || error == ENOSYS || error == EINVAL || error == ENOTTY;
+}
 
 }  // namespace
 
@@ -156,7 +158,8 @@ int LowerDevice::WriteZeroes(uint64_t offset, uint64_t length, bool may_trim, bo
   // so it comes after the range zeroing that keeps the blocks.
   if (fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
                 static_cast<off_t>(length)) == 0) {
-    if (may_trim || fallocate(fd_.get(), 0, static_cast<off_t>(offset), static_cast<off_t>(length)) == 0) return 0;
+    if (may_trim || fallocate(fd_.get(), 0, static_cast<off_t>(offset), static_cast<off_t>(length)) == 0)
+      return 0;
     return errno == ENOSPC ? -ENOSPC : 0;
   }
   return fast ? -EOPNOTSUPP : ZeroByWriting(offset, length);

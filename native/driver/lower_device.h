@@ -28,8 +28,8 @@ class LowerDevice {
   bool is_block_device() const { return is_block_device_; }
   uint32_t sector_size() const { return sector_size_; }
   const std::string& path() const { return path_; }
-  dev_t device() const { return device_; }              // of a block device, else 0
-  ino_t inode() const { return inode_; }                // of a file, else 0
+  dev_t device() const { return device_; }                 // of a block device, else 0
+  ino_t inode() const { return inode_; }                   // of a file, else 0
   dev_t file_system_device() const { return fs_device_; }  // that holds the file, else 0
 
   int Read(void* data, size_t length, uint64_t offset) const;
@@ -43,7 +43,8 @@ class LowerDevice {
   int Flush();
 
   // Calls `each(offset, length, hole)` over [offset, offset + length) in order.
-  int Extents(uint64_t offset, uint64_t length, const std::function<int(uint64_t, uint64_t, bool)>& each) const;
+  int Extents(uint64_t offset, uint64_t length,
+              const std::function<int(uint64_t, uint64_t, bool)>& each) const;
 
   // Lets another driver serve the image; this one is through with it.
   void Unlock();

@@ -5,8 +5,7 @@
 
 namespace snapbak {
 
-SlotPool::SlotPool(SharedMemory* memory)
-    : events_(memory->EventRing()), returned_(memory->FreeRing()) {
+SlotPool::SlotPool(SharedMemory* memory) : events_(memory->EventRing()), returned_(memory->FreeRing()) {
   const uint32_t slots = memory->geometry().nr_slots;
   free_.reserve(slots);
   for (uint32_t i = slots; i > 0; --i) free_.push_back(i - 1);

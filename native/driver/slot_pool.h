@@ -43,10 +43,10 @@ class SlotPool {
   std::mutex mutex_;  // guards all below
   snapbak_ring events_;
   snapbak_ring returned_;
-  uint32_t reserved_ = 0;            // places taken in the event ring, not published
-  std::vector<uint32_t> free_;       // a stack: the slot used last is the warmest
-  std::vector<bool> with_library_;   // by slot
-  std::atomic<uint32_t> used_{0};    // written under mutex_
+  uint32_t reserved_ = 0;           // places taken in the event ring, not published
+  std::vector<uint32_t> free_;      // a stack: the slot used last is the warmest
+  std::vector<bool> with_library_;  // by slot
+  std::atomic<uint32_t> used_{0};   // written under mutex_
 };
 
 }  // namespace snapbak

@@ -446,9 +446,8 @@ TEST(WriteGate, ShuttingGivesUpInTimeOrWhenItIsCancelledAndIsOpenThen) {
   auto inside = std::make_unique<WriteGate::Ticket>(&gate);
   EXPECT_EQ(gate.Shut(std::chrono::milliseconds(20), [] { return false; }), -ETIMEDOUT);
   std::atomic<bool> cancel{false};
-  auto shutting = std::async(std::launch::async, [&] {
-    return gate.Shut(std::chrono::hours(1), [&] { return cancel.load(); });
-  });
+  auto shutting = std::async(std::launch::async,
+                             [&] { return gate.Shut(std::chrono::hours(1), [&] { return cancel.load(); }); });
   cancel = true;
   while (shutting.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) gate.Poke();
   EXPECT_EQ(shutting.get(), -ECANCELED);

@@ -1,0 +1,145 @@
+/**
+ * `npm run bench`: runs the benchmarks one after the other, prints their tables and goals, keeps everything
+ * in bench/results/. Each benchmark says in its own header what it compares and how.
+ */
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { basename, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { beside } from './beside.js';
+import { eventLoop } from './event-loop.js';
+import { firstTouch } from './first-touch.js';
+import { cleanUp, cleanUpAtEnd, interrupted } from './lib/cleanup.js';
+import type { Benchmark, BenchmarkResult, Context, Goal } from './lib/context.js';
+import { machineFacts } from './lib/facts.js';
+import { twoCpus } from './lib/processes.js';
+import { table } from './lib/table.js';
+import { makeWorkspace } from './lib/workspace.js';
+import { memory } from './memory.js';
+import { settled } from './settled.js';
+import { wholeBackup } from './whole-backup.js';
+
+const BENCHMARKS: Benchmark[] = [firstTouch, beside, settled, wholeBackup, memory, eventLoop];
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const USAGE = `npm run bench -- [options]
+  --rounds N      rounds of each benchmark (default 5; the median counts)
+  --only NAME     ${BENCHMARKS.map(({ name }) => name).join(', ')}; may be given several times
+  --quick         256 MiB instead of 1 GiB, 2 rounds: to see that it runs, not for figures
+  --peers-only    without Snapbak
+  --plugin FILE   the nbdkit plugin (default build-plugin/nbdkit-snapbak-plugin.so)`;
+
+class UsageError extends Error {}
+
+function readOptions(args: string[]) {
+  let values: ReturnType<typeof parse>['values'];
+  try {
+    ({ values } = parse(args));
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+  const quick = values.quick ?? false;
+  const rounds = Number(values.rounds ?? (quick ? 2 : 5));
+  if (!Number.isInteger(rounds) || rounds < 1 || rounds > 100) {
+    throw new UsageError(`--rounds: ${values.rounds} is not a whole number from 1 to 100`);
+  }
+  for (const name of values.only ?? []) {
+    if (!BENCHMARKS.some((benchmark) => benchmark.name === name))
+      throw new UsageError(`--only: no benchmark ${name}`);
+  }
+  return { ...values, quick, rounds };
+}
+
+function parse(args: string[]) {
+  return parseArgs({
+    args,
+    options: {
+      rounds: { type: 'string' },
+      only: { type: 'string', multiple: true },
+      quick: { type: 'boolean' },
+      'peers-only': { type: 'boolean' },
+      plugin: { type: 'string' },
+      help: { type: 'boolean' },
+    },
+  });
+}
+
+function findPlugin(given: string | undefined): string {
+  const path = resolve(given ?? `${ROOT}/build-plugin/nbdkit-snapbak-plugin.so`);
+  if (!existsSync(path)) throw new Error(`${path} is not there: npm run build:plugin makes it`);
+  return path;
+}
+
+function goalTable(goals: Goal[]): string {
+  return table(
+    ['goal', 'measured', 'wanted', ''],
+    goals.map(({ what, measured, wanted, met }) => [what, measured, wanted, met ? 'met' : 'MISSED']),
+  );
+}
+
+async function main(): Promise<void> {
+  const options = readOptions(process.argv.slice(2));
+  if (options.help) {
+    console.log(USAGE);
+    return;
+  }
+  cleanUpAtEnd();
+  const imageSize = (options.quick ? 256 : 1024) * 2 ** 20;
+  const plugin = options['peers-only'] ? undefined : findPlugin(options.plugin);
+  const cpus = twoCpus();
+  // image, a container or the slots, a target, and an eighth for what is small
+  const workspace = makeWorkspace(Math.ceil(imageSize * 3.5));
+  const facts = machineFacts();
+  console.log(
+    `${facts.cpu}, ${facts.cpus} CPUs, Linux ${facts.kernel}; fio on CPU ${cpus.client}, server on ${cpus.server}`,
+  );
+  const context: Context = {
+    workspace,
+    cpus,
+    rounds: options.rounds,
+    blockSize: 65_536,
+    imageSize,
+    image: workspace.randomFile('image.img', imageSize),
+    plugin,
+    cli: [`${ROOT}/dist/cli/main.js`].find(existsSync),
+    log: (line) => console.error(`  ${line}`),
+  };
+  const results: Record<string, BenchmarkResult> = {};
+  for (const benchmark of BENCHMARKS) {
+    if (options.only !== undefined && !options.only.includes(benchmark.name)) continue;
+    console.log(`\n== ${benchmark.title} (${benchmark.name})`);
+    const result = await benchmark.run(context);
+    results[benchmark.name] = result;
+    for (const { title, text } of result.tables) console.log(`\n${title}\n${text}`);
+    for (const note of result.notes ?? []) console.log(`note: ${note}`);
+  }
+  const goals = Object.values(results).flatMap((result) => result.goals);
+  if (goals.length > 0) console.log(`\n== Goals\n${goalTable(goals)}`);
+  console.log(
+    `\nkept in ${keep({ facts, imageSize, rounds: options.rounds, quick: options.quick, results })}`,
+  );
+}
+
+/** Writes the JSON of a run; gives its path from the root of the repository. */
+function keep(run: { facts: Record<string, unknown> } & Record<string, unknown>): string {
+  const directory = `${ROOT}/bench/results`;
+  mkdirSync(directory, { recursive: true });
+  const path = `${directory}/${String(run.facts.time).replaceAll(':', '-')}.json`;
+  writeFileSync(path, `${JSON.stringify(run, undefined, 2)}\n`);
+  return `bench/results/${basename(path)}`;
+}
+
+try {
+  await main();
+} catch (error) {
+  if (interrupted) await new Promise(() => {}); // the handler of the signal ends the process
+  if (error instanceof UsageError) {
+    console.error(`${error.message}\n${USAGE}`);
+    process.exitCode = 2;
+  } else {
+    console.error(error instanceof Error ? (error.stack ?? error.message) : error);
+    process.exitCode = 1;
+  }
+}
+await cleanUp();
+process.exit();

@@ -1,0 +1,141 @@
+// Debian packages that building and testing need: installs them where it may,
+// else says exactly what is missing and how to get it.
+import { existsSync, readdirSync } from 'node:fs';
+import { capture, Failure, findProgram, LOGS, quiet } from './run.mjs';
+import { dim } from './terminal.mjs';
+
+const headerFolders = ['/usr/include', '/usr/local/include'];
+const program = (name) => () => findProgram(name) !== undefined;
+const header = (path) => () => headerFolders.some((folder) => existsSync(`${folder}/${path}`));
+
+/** How to see that a package's content is there, on systems without dpkg too. */
+const PROBES = {
+  python3: program('python3'),
+  make: program('make'),
+  'g++': program('g++'),
+  'pkg-config': program('pkg-config'),
+  cmake: program('cmake'),
+  'ninja-build': program('ninja'),
+  'libblkid-dev': header('blkid/blkid.h'),
+  'nbdkit-plugin-dev': header('nbdkit-plugin.h'),
+  nbdkit: program('nbdkit'),
+  'libnbd-bin': program('nbdfuse'),
+  fuse3: program('fusermount3'),
+  mount: program('losetup'),
+  'util-linux': program('fsfreeze'),
+  e2fsprogs: program('e2fsck'),
+  xfsprogs: program('xfs_repair'),
+  'qemu-utils': program('qemu-io'),
+  fio: program('fio'),
+  'qemu-system-common': program('qemu-storage-daemon'),
+  'libgtest-dev': header('gtest/gtest.h'),
+  clang: program('clang++'),
+  'libclang-rt-14-dev': () => runtimeOfClang(),
+  'clang-format': program('clang-format'),
+  git: program('git'),
+};
+
+function runtimeOfClang() {
+  const roots = ['/usr/lib/llvm-14/lib/clang', '/usr/lib/clang', '/usr/lib64/clang'];
+  return roots.some(
+    (root) =>
+      existsSync(root) &&
+      readdirSync(root, { recursive: true }).some((path) => String(path).includes('clang_rt.fuzzer')),
+  );
+}
+
+/** To build the addon and the nbdkit plugin. */
+export const BUILD_PACKAGES = [
+  'python3',
+  'make',
+  'g++',
+  'pkg-config',
+  'cmake',
+  'ninja-build',
+  'libblkid-dev',
+  'nbdkit-plugin-dev',
+];
+
+/** To serve an image and to mount a file system on it. */
+export const LIVE_PACKAGES = ['nbdkit', 'libnbd-bin', 'fuse3', 'mount', 'util-linux', 'e2fsprogs'];
+
+/** For the native tests, sanitizers and fuzzers. */
+export const NATIVE_TEST_PACKAGES = ['libgtest-dev', 'clang', 'libclang-rt-14-dev'];
+
+/** For the scenarios with real programs. */
+export const SCENARIO_PACKAGES = [...LIVE_PACKAGES, 'xfsprogs', 'qemu-utils', 'fio'];
+
+/** For the benchmarks: fio and the peers. */
+export const BENCH_PACKAGES = [
+  'nbdkit',
+  'libnbd-bin',
+  'qemu-utils',
+  'qemu-system-common',
+  'fio',
+  'util-linux',
+];
+
+/** For the checks of .ci/run. */
+export const CHECK_PACKAGES = ['git', 'clang-format'];
+
+/** Those of the list that are not there. */
+export function missingPackages(list) {
+  return list.filter((name) => {
+    const probe = PROBES[name];
+    if (probe === undefined) throw new TypeError(`no probe for the package ${name}`);
+    return !probe();
+  });
+}
+
+export const mayInstall = () => process.getuid?.() === 0 && findProgram('apt-get') !== undefined;
+
+let updated = false;
+
+/**
+ * Installs what is missing of `list`, as root on Debian and Ubuntu; anywhere
+ * else throws a `Failure` that names what is missing and the command to get it.
+ */
+export async function ensurePackages(list, why) {
+  const missing = missingPackages([...new Set(list)]);
+  if (missing.length === 0) return;
+  if (!mayInstall()) {
+    const command = `apt-get install --no-install-recommends ${missing.join(' ')}`;
+    throw new Failure(
+      `Missing ${why}: ${missing.join(', ')}.\n` +
+        `These are the names of Debian packages; to install them:\n  sudo ${command}\n` +
+        'or run this command again as root, which does it for you.',
+    );
+  }
+  console.log(dim(`Installing ${why}: ${missing.join(' ')} (log: ${LOGS}/apt.log)`));
+  const env = { DEBIAN_FRONTEND: 'noninteractive' };
+  const lock = ['-o', 'DPkg::Lock::Timeout=300', '-o', 'Acquire::Retries=3'];
+  if (!updated) {
+    // stale lists name versions that the mirrors no longer hold
+    await quiet('apt', 'apt-get', [...lock, '-qq', 'update'], { env });
+    updated = true;
+  }
+  const install = [...lock, '-qq', '-y', '--no-install-recommends', 'install', ...missing];
+  await quiet('apt', 'apt-get', install, { env, append: true });
+  const still = missingPackages(missing);
+  if (still.length > 0) {
+    throw new Failure(
+      `apt-get installed ${missing.join(' ')}, but these are still not usable: ${still.join(', ')}`,
+    );
+  }
+}
+
+/** Why live file systems cannot be used here, or an empty list. */
+export async function liveObstacles() {
+  const obstacles = [];
+  if (process.getuid?.() !== 0) obstacles.push('mounting needs root');
+  for (const [device, module] of [
+    ['/dev/fuse', 'fuse'],
+    ['/dev/loop-control', 'loop'],
+  ]) {
+    if (existsSync(device)) continue;
+    // a container without the device cannot load the module either: then it stays missing
+    if (process.getuid?.() === 0 && findProgram('modprobe')) await capture('modprobe', [module]);
+    if (!existsSync(device)) obstacles.push(`there is no ${device} (modprobe ${module})`);
+  }
+  return obstacles;
+}
