@@ -9,6 +9,7 @@ import { holdSession, touchTests } from './first-touch.js';
 import type { Benchmark, BenchmarkResult, Context } from './lib/context.js';
 import { atLeast } from './lib/context.js';
 import { type FioResult, fio } from './lib/fio.js';
+import { despiteHangUps } from './lib/hang-up.js';
 import { Samples } from './lib/samples.js';
 import { type QsdKind, startQsd, startSnapbak } from './lib/servers.js';
 import { median } from './lib/statistics.js';
@@ -64,6 +65,25 @@ async function together(
   return { writes: await Promise.race([writes, failed]), seconds: undefined };
 }
 
+/** One session of ours, with sweep and drain beside fio. */
+async function ours(context: Context, test: Test, serving: (said: () => string) => void): Promise<Outcome> {
+  const server = await startSnapbak(context);
+  serving(server.said);
+  try {
+    const session = await holdSession(context, server.control, test.rate);
+    try {
+      return await together(context, server.socket, test, async () => {
+        session.resume();
+        return (await session.finished()).sweepSeconds;
+      });
+    } finally {
+      await session.stop();
+    }
+  } finally {
+    await server.stop();
+  }
+}
+
 async function run(context: Context): Promise<BenchmarkResult> {
   const samples = new Samples();
   const times = new Map<string, number[]>();
@@ -88,15 +108,7 @@ async function run(context: Context): Promise<BenchmarkResult> {
         await server.stop();
       }
       if (context.plugin === undefined) continue;
-      const server = await startSnapbak(context);
-      const session = await holdSession(context, server.control, test.rate);
-      const copy = async () => {
-        session.resume();
-        return (await session.finished()).sweepSeconds;
-      };
-      add(name, OURS, await together(context, server.socket, test, copy));
-      await session.stop();
-      await server.stop();
+      add(name, OURS, await despiteHangUps(context, (serving) => ours(context, test, serving)));
     }
   }
   context.workspace.remove('backup', 'touch.log');

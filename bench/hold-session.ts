@@ -12,7 +12,8 @@ export interface HoldOptions {
   control: string;
   /** Directory of the backup; not there yet. */
   target: string;
-  slotBytes: number;
+  /** The library's default without it. */
+  slotBytes?: number;
   blockSize: number;
   /** `now`: from the start on; `told`: at the order `resume`. */
   sweep: 'now' | 'told';
@@ -50,7 +51,7 @@ async function main(options: HoldOptions): Promise<void> {
   const backup = await startBackup({
     origin,
     target: directoryTarget(options.target),
-    container: memoryContainer(options.slotBytes),
+    ...(options.slotBytes === undefined ? {} : { container: memoryContainer(options.slotBytes) }),
     blockSize: options.blockSize,
     ...(options.rate === undefined ? {} : { rate: options.rate }),
   });

@@ -14,7 +14,6 @@ import { figure, table } from './lib/table.js';
 const LIBRARY = 'snapbak library, start to finished';
 const CLI = 'snapbak backup, whole command';
 /** Of the default container; without writers no slot is used. */
-const SLOT_BYTES = 64 << 20;
 
 /** Each copies the image to `copy.img` in the workspace, which is not there yet. */
 function peers(context: Context): Record<string, () => Promise<number>> {
@@ -48,7 +47,7 @@ function peers(context: Context): Record<string, () => Promise<number>> {
 async function library(context: Context, control: string): Promise<number> {
   const target = join(context.workspace.freshDirectory('backup'), 'whole');
   const { blockSize } = context;
-  const session = await Session.start({ control, target, slotBytes: SLOT_BYTES, blockSize, sweep: 'now' });
+  const session = await Session.start({ control, target, blockSize, sweep: 'now' });
   const { seconds } = await session.finished();
   await session.stop();
   return seconds;

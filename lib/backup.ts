@@ -8,7 +8,7 @@ import {
   type BackupOptions,
   type CheckedOptions,
   checkOptions,
-  DEFAULT_CONTAINER_BYTES,
+  defaultContainerBytes,
 } from './backup/options.js';
 import { type Resources, release, remembering } from './backup/resources.js';
 import { type BackupResult, type BackupState, RunningBackup } from './backup/running.js';
@@ -151,7 +151,7 @@ async function openAll(checked: CheckedOptions, held: Partial<Resources>): Promi
   });
   checkSignal(signal);
   const list = listFor(checked, info);
-  const container = await (checked.container ?? memoryContainer(DEFAULT_CONTAINER_BYTES)).open({
+  const container = await (checked.container ?? memoryContainer(defaultContainerBytes(info.size))).open({
     origin: info,
     blockSize,
   });

@@ -177,7 +177,8 @@ export interface NativeSession {
   prepare(options: NativePrepareOptions): Promise<void>;
   /** START. */
   start(timeoutMs: number): Promise<{ startTime: number; armNs: number }>;
-  pushWork(extents: FlatExtents, priority: boolean): void;
+  /** Bytes of the blocks among them that are pending. */
+  pushWork(extents: FlatExtents, priority: boolean): number;
   setPaused(paused: boolean): void;
   setWatermarkLow(slots: number): void;
   stats(): NativeStats;

@@ -14,7 +14,12 @@ export interface Server {
   stop(): Promise<void>;
 }
 
-export interface SnapbakServer extends Server {
+export interface NbdkitServer extends Server {
+  /** What it said on stderr. */
+  said(): string;
+}
+
+export interface SnapbakServer extends NbdkitServer {
   /** The control socket. */
   control: string;
 }
@@ -106,7 +111,7 @@ export interface ServerOptions {
 }
 
 /** nbdkit's own file plugin. */
-export function startNbdkitFile(context: Context, options: ServerOptions = {}): Promise<Server> {
+export function startNbdkitFile(context: Context, options: ServerOptions = {}): Promise<NbdkitServer> {
   return startNbdkit(context, ['file', options.image ?? context.image], options);
 }
 
@@ -119,12 +124,16 @@ export async function startSnapbak(context: Context, options: ServerOptions = {}
   return { ...(await startNbdkit(context, parameters, options)), control };
 }
 
-async function startNbdkit(context: Context, parameters: string[], options: ServerOptions): Promise<Server> {
+async function startNbdkit(
+  context: Context,
+  parameters: string[],
+  options: ServerOptions,
+): Promise<NbdkitServer> {
   const socket = context.workspace.unique('nbdkit.nbd');
   const pidFile = context.workspace.unique('nbdkit.pid');
   const command = ['nbdkit', '--foreground', '--pidfile', pidFile, '--unix', socket, ...parameters];
   const child = new Child('nbdkit', command, options.pinned === false ? {} : { cpu: context.cpus.server });
   // written once nbdkit listens
   await child.until(() => existsSync(pidFile) && readFileSync(pidFile, 'utf8').endsWith('\n'));
-  return { socket, pid: child.pid, stop: () => child.stop() };
+  return { socket, pid: child.pid, said: () => child.said, stop: () => child.stop() };
 }

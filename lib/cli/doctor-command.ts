@@ -116,11 +116,23 @@ async function checkNbdkit(machine: Machine): Promise<Check> {
   const name = 'nbdkit';
   try {
     const path = machine.nbdkit();
-    return { name, state: 'good', found: `${await machine.version(path)} (${path})` };
+    const version = await machine.version(path);
+    const found = `${version} (${path})`;
+    if (!abortsOnHangUp(version)) return { name, state: 'good', found };
+    const advice =
+      'this version aborts when an NBD client hangs up with replies outstanding (fixed in 1.33.10 and 1.34); ' +
+      'other clients and a running backup then end, the image is unharmed; take a newer nbdkit where you can';
+    return { name, state: 'note', found, advice };
   } catch (error) {
     const advice = '"snapbak serve" needs it: apt-get install nbdkit (Fedora: dnf install nbdkit)';
     return { name, state: 'missing', found: firstLine(error), advice };
   }
+}
+
+/** nbdkit's assertion in raw_send_socket: since 1.32.4, until its commit 9d82aa4f in 1.33.10. */
+function abortsOnHangUp(version: string): boolean {
+  const [, minor = 0, patch = 0] = /\b1\.(\d+)\.(\d+)/.exec(version)?.map(Number) ?? [];
+  return (minor === 32 && patch >= 4) || (minor === 33 && patch < 10);
 }
 
 function checkPlugin(machine: Machine): Check {

@@ -8,8 +8,9 @@
  * came, then the block list ascending. When the list is through and blocks are
  * still pending, it starts over; handing out a block twice is harmless.
  *
- * The rate counts the bytes handed out here. Captures and wanted blocks are
- * the writers' doing and are never limited: to slow them would slow writers.
+ * The rate counts the pending bytes handed out here; what is safe already
+ * costs nothing. Captures and wanted blocks are the writers' doing and are
+ * never limited: to slow them would slow writers.
  */
 import type { BlockList } from '../blocks/block-list.js';
 import type { Extent } from '../extent.js';
@@ -28,6 +29,8 @@ const UNLIMITED_MAX = 2 ** 30;
 const BEHIND_MS = 1000;
 /** After the end of the block list, this long until it is gone through again. */
 const AGAIN_MS = 1000;
+/** Looks for pending blocks in a tick, so that a long run of safe ones is soon passed. */
+const MAX_TURNS = 256;
 /** Extents handed out at once, so that one turn of JavaScript stays short. */
 const MAX_PIECES = 16_384;
 
@@ -38,8 +41,8 @@ export interface SchedulerOptions {
   size: number;
   /** Bytes a second, or no limit. */
   rate?: number | undefined;
-  /** Where work goes; `priority` goes before all work that is not. */
-  push(work: Extent[], priority: boolean): void;
+  /** Where work goes; `priority` goes before all work that is not. Returns the bytes of it that are pending. */
+  push(work: Extent[], priority: boolean): number;
   /** Work that was handed out and not begun, bytes. */
   queuedBytes(): number;
   /** Listed blocks that are not safe yet. */
@@ -61,6 +64,8 @@ export class Scheduler {
   #cancelTimer: (() => void) | undefined;
   /** The copy threads asked for work and got none yet. */
   #needed = false;
+  /** Pending bytes handed out, ever. */
+  #charged = 0;
   #lastBytes = 0;
   #lastAt = 0;
 
@@ -147,7 +152,13 @@ export class Scheduler {
     if (budget < this.#options.blockSize) return;
     const behind = Math.max(2 * this.#options.blockSize, ((this.#rate ?? 0) * BEHIND_MS) / 1000);
     if (this.#options.queuedBytes() >= behind) return;
-    bucket.take(this.#handOut(budget));
+    let left = budget;
+    for (let turn = 0; turn < MAX_TURNS && left >= this.#options.blockSize; turn++) {
+      const before = this.#charged;
+      if (this.#handOut(left) === 0) break;
+      left -= this.#charged - before;
+    }
+    bucket.take(budget - left);
   }
 
   /** Bytes handed out: wishes first, then the list, over again where need be. */
@@ -192,7 +203,7 @@ export class Scheduler {
 
   #push(work: Extent[], priority: boolean): number {
     if (work.length === 0) return 0;
-    this.#options.push(work, priority);
+    this.#charged += this.#options.push(work, priority);
     const bytes = work.reduce((sum, extent) => sum + extent.length, 0);
     this.#lastBytes += bytes;
     return bytes;

@@ -12,14 +12,15 @@ const PLUGIN = 'nbdkit-snapbak-plugin.so';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 /**
- * The plugin: a prebuilt one from the package, or the one built here.
+ * The plugin: the one built here, or a prebuilt one from the package.
  *
  * @throws SnapbakError `ERR_SNAPBAK_MISSING` if neither is there.
  */
 export function findPlugin(root = ROOT): string {
   const places = [
-    join(root, 'prebuilds', `linux-${process.arch}`, PLUGIN),
+    // what was built here first, as with the addon: a working tree may hold older prebuilds
     join(root, 'build-plugin', PLUGIN),
+    join(root, 'prebuilds', `linux-${process.arch}`, PLUGIN),
   ];
   const found = places.find((path) => existsSync(path));
   if (found !== undefined) return found;
@@ -27,7 +28,7 @@ export function findPlugin(root = ROOT): string {
     'ERR_SNAPBAK_MISSING',
     `the nbdkit plugin is not built: run \`npm run build:plugin\` in ${root} ` +
       '(Debian: apt-get install nbdkit-plugin-dev cmake g++)',
-    { path: places.at(-1) },
+    { path: places[0] },
   );
 }
 

@@ -189,8 +189,9 @@ Napi::Value SessionWrap::Start(const Napi::CallbackInfo& info) {
 Napi::Value SessionWrap::PushWork(const Napi::CallbackInfo& info) {
   const std::vector<Extent> work = ToExtents(info[0], "extents");
   const bool priority = ToBool(info[1]);
-  core_->WithCopy([&](CopySession* copy) { copy->PushWork(work, priority); });
-  return info.Env().Undefined();
+  uint64_t pending = 0;
+  core_->WithCopy([&](CopySession* copy) { pending = copy->PushWork(work, priority); });
+  return Num(info.Env(), pending);
 }
 
 Napi::Value SessionWrap::SetPaused(const Napi::CallbackInfo& info) {

@@ -190,8 +190,8 @@ CopySession::~CopySession() { impl_->Stop(); }
 
 int CopySession::Prepare(const std::vector<Extent>& listed) { return impl_->Prepare(listed); }
 int CopySession::Start(snapbak_start* start) { return impl_->Start(start); }
-void CopySession::PushWork(const std::vector<Extent>& work, bool priority) {
-  impl_->state_.jobs.PushWork(work, priority);
+uint64_t CopySession::PushWork(const std::vector<Extent>& work, bool priority) {
+  return impl_->state_.jobs.PushWork(work, priority);
 }
 void CopySession::SetPaused(bool paused) { impl_->state_.jobs.SetPaused(paused); }
 void CopySession::SetWatermarkLow(uint32_t slots) { impl_->state_.jobs.SetWatermarkLow(slots); }

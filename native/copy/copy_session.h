@@ -105,7 +105,8 @@ class CopySession {
 
   // Work for the sweep; order is kept. `priority` goes before all work that is
   // not. Handing out a block twice, or one that is not pending, is harmless.
-  void PushWork(const std::vector<Extent>& work, bool priority);
+  // Returns the bytes of the blocks among them that are pending: what is to be read.
+  uint64_t PushWork(const std::vector<Extent>& work, bool priority);
   // Stops and restarts the sweep; captures and wanted blocks go on being copied.
   void SetPaused(bool paused);
   // Changes the low watermark, in slots.

@@ -171,10 +171,11 @@ void JobQueue::AddSpilled(const SpilledBlock& spilled) {
   copiers_.notify_one();
 }
 
-void JobQueue::PushWork(const std::vector<Extent>& work, bool priority) {
+uint64_t JobQueue::PushWork(const std::vector<Extent>& work, bool priority) {
   std::lock_guard lock(mutex_);
-  work_.Push(work, priority);
+  const uint64_t pending = work_.Push(work, priority);
   copiers_.notify_all();
+  return pending;
 }
 
 void JobQueue::SetArmed() {

@@ -65,7 +65,7 @@ class JobQueue {
   void AddSpilled(const SpilledBlock& spilled);
 
   // --- whoever runs the session
-  void PushWork(const std::vector<Extent>& work, bool priority);
+  uint64_t PushWork(const std::vector<Extent>& work, bool priority);
   void SetArmed();
   void SetPaused(bool paused);
   void SetWatermarkLow(uint32_t slots);

@@ -23,20 +23,23 @@ BlockRun BlocksOf(const Extent& extent, uint32_t block_size, uint64_t nr_blocks)
   return {first, std::min(touched, nr_blocks - first)};
 }
 
-void WorkQueue::Push(const std::vector<Extent>& work, bool priority) {
+uint64_t WorkQueue::Push(const std::vector<Extent>& work, bool priority) {
   auto& queue = priority ? priority_ : normal_;
   uint64_t pushed = 0;
+  uint64_t pending = 0;
   for (const Extent& extent : work) {
     const BlockRun run = BlocksOf(extent, block_size_, nr_blocks_);
     if (run.count == 0) continue;
     queue.push_back(run);
     queued_blocks_ += run.count;
     pushed += run.count;
+    pending += snapbak_bitmap_count(bitmap_, run.first, run.count);
   }
-  if (pushed == 0) return;
+  if (pushed == 0) return 0;
   low_bytes_ = std::min(kLowBytes, queued_bytes() / 4);
   low_edge_ = true;
   empty_edge_ = true;
+  return pending * block_size_;
 }
 
 WorkQueue::Taken WorkQueue::Take(uint64_t max_blocks, BlockRun* run) {

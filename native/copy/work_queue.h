@@ -25,7 +25,7 @@ class WorkQueue {
   WorkQueue(const __u64* bitmap, uint64_t nr_blocks, uint32_t block_size)
       : bitmap_(bitmap), nr_blocks_(nr_blocks), block_size_(block_size) {}
 
-  void Push(const std::vector<Extent>& work, bool priority);
+  uint64_t Push(const std::vector<Extent>& work, bool priority);
 
   // Cuts the next run of at most `max_blocks` pending blocks off the front. The
   // bitmap is searched for a bounded time only: kLater says that there may be

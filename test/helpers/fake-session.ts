@@ -120,8 +120,9 @@ export class FakeSession implements NativeSession {
     return { startTime: this.startTime, armNs: 1_500_000 };
   }
 
-  pushWork(extents: Float64Array, priority: boolean): void {
+  pushWork(extents: Float64Array, priority: boolean): number {
     this.work.push({ extents: [...extents], priority });
+    return extents.reduce((sum, value, i) => (i % 2 === 1 ? sum + value : sum), 0);
   }
 
   setPaused(paused: boolean): void {

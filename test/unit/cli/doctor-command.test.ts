@@ -54,6 +54,15 @@ describe('snapbak doctor', () => {
     assert.equal(checks[4]!.found, 'not there');
   });
 
+  it('warns of the versions of nbdkit that abort when a client hangs up', async () => {
+    const state = async (version: string) => {
+      const checks = await examine({ ...machine, version: async () => `nbdkit ${version}` });
+      return checks.find(({ name }) => name === 'nbdkit')!.state;
+    };
+    for (const version of ['1.32.3', '1.33.10', '1.34.0', '1.42.2']) assert.equal(await state(version), 'good');
+    for (const version of ['1.32.4', '1.32.5', '1.33.9']) assert.equal(await state(version), 'note');
+  });
+
   it('does not know what it cannot read', async () => {
     const checks = await examine({ ...machine, limits: async () => fail() });
     assert.equal(checks[3]!.found, 'unknown');

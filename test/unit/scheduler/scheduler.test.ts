@@ -18,7 +18,9 @@ interface Push {
 function setup(options: Partial<SchedulerOptions> = {}) {
   const clock = new FakeClock();
   const pushes: Push[] = [];
-  const state = { queued: 0, pending: 1 };
+  // `safeUpTo`: the blocks below are captured already
+  const state = { queued: 0, pending: 1, safeUpTo: 0 };
+  const safeBytes = ({ offset, length }: Extent) => Math.min(length, Math.max(0, state.safeUpTo - offset));
   const size = options.size ?? 1024 * MiB;
   const scheduler = new Scheduler({
     blocks: BlockList.all(size),
@@ -27,6 +29,7 @@ function setup(options: Partial<SchedulerOptions> = {}) {
     push: (work, priority) => {
       const bytes = work.reduce((sum, extent) => sum + extent.length, 0);
       pushes.push({ at: clock.now(), work, priority, bytes });
+      return bytes - work.reduce((sum, extent) => sum + safeBytes(extent), 0);
     },
     queuedBytes: () => state.queued,
     pendingBlocks: () => state.pending,
@@ -38,6 +41,15 @@ function setup(options: Partial<SchedulerOptions> = {}) {
 }
 
 describe('Scheduler', () => {
+  it('charges the rate for pending blocks only: what writers made safe is passed at once', () => {
+    const { scheduler, pushes, clock, state } = setup({ size: 64 * MiB, rate: MiB });
+    state.safeUpTo = 60 * MiB;
+    scheduler.start();
+    clock.advance(4_500);
+    const last = pushes.at(-1)!.work.at(-1)!;
+    assert.equal(last.offset + last.length, 64 * MiB, '4 MiB at 1 MiB/s, 60 MiB for nothing');
+  });
+
   it('hands out nothing before the start', () => {
     const { scheduler, pushes, clock } = setup({ rate: MiB });
     scheduler.needWork();
