@@ -59,7 +59,8 @@ describe('snapbak doctor', () => {
       const checks = await examine({ ...machine, version: async () => `nbdkit ${version}` });
       return checks.find(({ name }) => name === 'nbdkit')!.state;
     };
-    for (const version of ['1.32.3', '1.33.10', '1.34.0', '1.42.2']) assert.equal(await state(version), 'good');
+    for (const version of ['1.32.3', '1.33.10', '1.34.0', '1.42.2'])
+      assert.equal(await state(version), 'good');
     for (const version of ['1.32.4', '1.32.5', '1.33.9']) assert.equal(await state(version), 'note');
   });
 
