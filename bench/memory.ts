@@ -44,8 +44,15 @@ async function measure(context: Context, size: number): Promise<Memory> {
   });
   session.resume();
   for (const end = Date.now() + WATCH_MS; Date.now() < end && !over; ) {
-    await Promise.race([session.picture(), finished]);
-    if (over) break;
+    // a session that ends meanwhile shows no picture: `finished` says how it ended
+    const shown = await Promise.race([
+      session
+        .picture()
+        .then(() => true)
+        .catch(() => false),
+      finished,
+    ]);
+    if (shown !== true) break;
     sweepingKiB = Math.max(sweepingKiB, pssKiB(pids));
     await Promise.race([sleep(SAMPLE_MS), finished]);
   }

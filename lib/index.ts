@@ -25,8 +25,8 @@ export {
 } from './backup.js';
 export { BlockList } from './blocks/block-list.js';
 export type { Container, ContainerContext, OpenContainer } from './container/container.js';
-export { deviceContainer } from './container/device-container.js';
-export { fileContainer } from './container/file-container.js';
+export { type DeviceContainerOptions, deviceContainer } from './container/device-container.js';
+export { type FileContainerOptions, fileContainer } from './container/file-container.js';
 export { memoryContainer } from './container/memory-container.js';
 export { parseContainer } from './container/parse.js';
 export type { Watermarks } from './container/watermarks.js';

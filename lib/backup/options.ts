@@ -22,7 +22,7 @@ export interface BackupOptions {
   target: BackupTarget | CustomTarget;
   /** What is in the backup. Default: all of the origin. */
   blocks?: BlockList;
-  /** Where captured blocks wait for the target. Default: memory, a 32nd of the origin, 4 to 64 MiB. */
+  /** Where captured blocks wait for the target. Default: memory, a 64th of the origin, 4 to 64 MiB. */
   container?: Container;
   /** Unit of tracking in bytes: a power of two from 4 KiB to 1 MiB. Default: 64 KiB. */
   blockSize?: number;
@@ -69,12 +69,12 @@ export interface CheckedOptions {
 }
 
 /**
- * Slots' memory where no container is given: a 32nd of the origin, 4 to 64 MiB.
+ * Slots' memory where no container is given: a 64th of the origin, 4 to 64 MiB.
  * Making memory present costs time before the start, and a small disk is copied
  * before it could fill more.
  */
 export function defaultContainerBytes(size: number): number {
-  return Math.min(64 * 2 ** 20, Math.max(4 * 2 ** 20, Math.ceil(size / 32)));
+  return Math.min(64 * 2 ** 20, Math.max(4 * 2 ** 20, Math.ceil(size / 64)));
 }
 
 const KNOWN = [

@@ -1,12 +1,16 @@
 /**
  * Watermarks: the fill levels of the slots at which policies begin. Up to
  * `low` the sweep goes first; above it drain and spill do; from `high` to
- * `full` writers are slowed; at `full` they are held.
+ * `full` writers are to be slowed; at `full` they are held.
  */
 import { expectOptions } from '../arguments.js';
 import { assertBytes, show } from '../extent.js';
 
-/** Each a fraction of the slots (up to 1) or bytes (above 1). */
+/**
+ * Each a fraction of the slots (up to 1) or bytes (above 1). `low` acts; the
+ * slow-down between `high` and `full` is not switched on yet: they are checked,
+ * and writers are held when no slot is free.
+ */
 export interface Watermarks {
   /** Default: 0.5 */
   low?: number;
