@@ -472,6 +472,60 @@ TEST_F(EngineTest, TwoEnginesOverOneImageAreRefused) {
   EXPECT_EQ(Engine::Open(path_, {}, &second), -EBUSY);
 }
 
+// Blocks of 1 MiB, so that a capture of many takes milliseconds: time enough to
+// write to the last of them between the clearing of its bit and its reading.
+TEST(EngineInflight, AWriteToABlockThatIsBeingCapturedWaitsForTheCapture) {
+  constexpr uint64_t kLarge = 1 << 20;
+  constexpr uint64_t kCount = 48;
+  char name[] = "/tmp/snapbak-inflight-XXXXXX";
+  const int fd = mkstemp(name);
+  ASSERT_GE(fd, 0);
+  const std::vector<uint8_t> old(kLarge, 0x11);
+  for (uint64_t i = 0; i < kCount; ++i) {
+    ASSERT_EQ(pwrite(fd, old.data(), kLarge, static_cast<off_t>(i * kLarge)), static_cast<ssize_t>(kLarge));
+  }
+  close(fd);
+  std::unique_ptr<Engine> opened;
+  ASSERT_EQ(Engine::Open(name, {}, &opened), 0);
+  unlink(name);
+  const std::shared_ptr<Engine> engine = std::move(opened);
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_EQ(engine->Write(old.data(), kLarge, (kCount - 1) * kLarge, false), 0);
+    EngineDriver driver(engine);
+    UniqueFd lower;
+    snapbak_open open{};
+    open.size = sizeof open;
+    ASSERT_EQ(driver.Open(&open, &lower), 0);
+    snapbak_setup setup{};
+    setup.size = sizeof setup;
+    setup.block_shift = 20;
+    setup.nr_slots = kCount;
+    setup.hold_timeout_ms = 60000;
+    SharedMemory memory;
+    ASSERT_EQ(driver.Setup(&setup, &memory), 0);
+    snapbak_bitmap_set_range(memory.bitmap(), 0, kCount);
+    snapbak_start start{};
+    start.size = sizeof start;
+    start.timeout_ms = 5000;
+    ASSERT_EQ(driver.Start(&start), 0);
+
+    std::thread whole([&] { EXPECT_EQ(engine->WriteZeroes(0, kCount * kLarge, {}), 0); });
+    while (snapbak_bitmap_test(memory.bitmap(), kCount - 1)) std::this_thread::yield();
+    const uint8_t byte = 0xee;
+    EXPECT_EQ(engine->Write(&byte, 1, (kCount - 1) * kLarge + kLarge - 1, false), 0);
+    whole.join();
+
+    snapbak_ring events = memory.EventRing();
+    ASSERT_EQ(snapbak_ring_ready(&events), static_cast<int64_t>(kCount));
+    for (uint32_t i = 0; i < kCount; ++i) {
+      const snapbak_event event = snapbak_ring_get_event(&events, i);
+      if (event.block == kCount - 1) {
+        EXPECT_EQ(memory.slot(event.slot)[kLarge - 1], 0x11);
+      }
+    }
+  }
+}
+
 TEST_F(EngineTest, OverlappingWritersSeeOneCaptureEachBlockAndLoseNoWrite) {
   BeginAllPending(8);
   std::atomic<int> running{4};
