@@ -8,6 +8,7 @@ import { touchTests } from './first-touch.js';
 import type { Benchmark, BenchmarkResult, Context } from './lib/context.js';
 import { atMost } from './lib/context.js';
 import { fio } from './lib/fio.js';
+import { despiteHangUps } from './lib/hang-up.js';
 import { startSnapbak } from './lib/servers.js';
 import { Session } from './lib/session.js';
 import { median } from './lib/statistics.js';
@@ -34,21 +35,33 @@ interface Loop {
   max: number;
 }
 
-async function measure(context: Context, options: string[], { writer, pinned }: Case): Promise<Loop> {
+async function measure(
+  context: Context,
+  options: string[],
+  { writer, pinned }: Case,
+  serving: (said: () => string) => void,
+): Promise<Loop> {
   const server = await startSnapbak(context, { pinned });
-  const target = join(context.workspace.freshDirectory('backup'), 'loop');
-  const session = await Session.start(
-    { control: server.control, target, slotBytes: SLOT_BYTES, blockSize: context.blockSize, sweep: 'now' },
-    pinned ? context.cpus.server : undefined,
-  );
-  const [{ loop }] = await Promise.all([
-    session.finished(),
-    writer ? fio({ socket: server.socket, cpu: context.cpus.client, options }) : undefined,
-  ]);
-  await session.stop();
-  await server.stop();
-  context.workspace.remove('backup');
-  return loop;
+  serving(server.said);
+  try {
+    const target = join(context.workspace.freshDirectory('backup'), 'loop');
+    const session = await Session.start(
+      { control: server.control, target, slotBytes: SLOT_BYTES, blockSize: context.blockSize, sweep: 'now' },
+      pinned ? context.cpus.server : undefined,
+    );
+    try {
+      const [{ loop }] = await Promise.all([
+        session.finished(),
+        writer ? fio({ socket: server.socket, cpu: context.cpus.client, options }) : undefined,
+      ]);
+      return loop;
+    } finally {
+      await session.stop();
+    }
+  } finally {
+    await server.stop();
+    context.workspace.remove('backup');
+  }
 }
 
 async function run(context: Context): Promise<BenchmarkResult> {
@@ -57,7 +70,10 @@ async function run(context: Context): Promise<BenchmarkResult> {
   const options = touchTests(context)['wc4k QD16']!;
   for (let round = 1; round <= context.rounds; round += 1) {
     context.log(`round ${round} of ${context.rounds}`);
-    for (const one of CASES) loops.get(one.name)?.push(await measure(context, options, one));
+    for (const one of CASES) {
+      const loop = await despiteHangUps(context, (serving) => measure(context, options, one, serving));
+      loops.get(one.name)?.push(loop);
+    }
   }
   context.workspace.remove('touch.log');
   const of = (name: string, pick: (loop: Loop) => number) => median((loops.get(name) ?? []).map(pick));
