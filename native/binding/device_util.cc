@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "../copy/file_io.h"
 #include "addon_data.h"
 #include "convert.h"
 
@@ -39,10 +40,9 @@ int Fill(int fd, uint64_t bytes) {
   const std::vector<uint8_t> zeroes(1 << 20, 0);
   for (uint64_t at = 0; at < bytes;) {
     const size_t n = static_cast<size_t>(std::min<uint64_t>(zeroes.size(), bytes - at));
-    const ssize_t done = pwrite(fd, zeroes.data(), n, static_cast<off_t>(at));
-    if (done < 0 && errno == EINTR) continue;
-    if (done <= 0) return done < 0 ? -errno : -EIO;
-    at += static_cast<uint64_t>(done);
+    const int error = WriteAll(fd, zeroes.data(), n, at);
+    if (error != 0) return error;
+    at += n;
   }
   return fdatasync(fd) == 0 ? 0 : -errno;
 }

@@ -57,21 +57,27 @@ describe('a container with a second tier', () => {
     await spills('--container', `device:${await loopDevice(cleanup, 16 * MiB)}`);
   });
 
-  it('on a device that fails: it is given up, said so, and the backup is right or broken, never wrong', async () => {
-    const device = await faultyDevice(cleanup, 16 * MiB);
-    const backup = startBackup(
+  /** Starts a backup with so few slots that it spills to a device at once. */
+  const spillingTo = (path: string, rate: string) =>
+    startBackup(
       cleanup,
       served.origin,
       directory,
-      '--block-size',
-      '16K',
-      '--rate',
-      '4M',
-      '--container',
-      'memory:256K',
-      '--container',
-      `device:${device.path}`,
+      ...[
+        '--block-size',
+        '16K',
+        '--rate',
+        rate,
+        '--container',
+        'memory:256K',
+        '--container',
+        `device:${path}`,
+      ],
     );
+
+  it('on a device that fails: it is given up, said so, and the backup is right or broken, never wrong', async () => {
+    const device = await faultyDevice(cleanup, 16 * MiB);
+    const backup = spillingTo(device.path, '4M');
     await backup.event('started');
     device.fail('write');
     const load = startLoad(cleanup, served.uri, { size: SIZE, bytes: 24 * MiB, rate: 400 * MiB });
@@ -87,19 +93,7 @@ describe('a container with a second tier', () => {
 
   it('on a device that cannot be read back: the session breaks, the origin does not', async () => {
     const device = await faultyDevice(cleanup, 16 * MiB);
-    const backup = startBackup(
-      cleanup,
-      served.origin,
-      directory,
-      '--block-size',
-      '16K',
-      '--rate',
-      '1M',
-      '--container',
-      'memory:256K',
-      '--container',
-      `device:${device.path}`,
-    );
+    const backup = spillingTo(device.path, '1M');
     await backup.event('started');
     device.fail('read');
     const load = startLoad(cleanup, served.uri, { size: SIZE, bytes: 24 * MiB, rate: 400 * MiB });
