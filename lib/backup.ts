@@ -15,7 +15,7 @@ import { type BackupResult, type BackupState, RunningBackup } from './backup/run
 import type { NativeNotice, NativeOriginInfo } from './binding.js';
 import { BlockList } from './blocks/block-list.js';
 import { memoryContainer } from './container/memory-container.js';
-import { resolveWatermarks } from './container/watermarks.js';
+import { type ResolvedWatermarks, resolveWatermarks } from './container/watermarks.js';
 import type { BackupEvent } from './events.js';
 import type { Extent } from './extent.js';
 import { fromNative } from './native-errors.js';
@@ -78,7 +78,7 @@ export interface Backup extends AsyncDisposable {
   events(): AsyncIterableIterator<BackupEvent>;
   /**
    * Resolves once the backup is complete and durable; rejects with a
-   * `SnapbakError`: `ERR_SNAPBAK_HOLD_TIMEOUT`, `_TARGET`, `_CONTAINER_LOST`,
+   * `SnapbakError`: `ERR_SNAPBAK_HOLD_TIMEOUT`, `_STALLED`, `_TARGET`, `_CONTAINER_LOST`,
    * `_DRIVER_GONE`, `_BROKEN`, `_ABORTED`. Nobody needs to listen.
    */
   readonly finished: Promise<BackupResult>;
@@ -111,12 +111,14 @@ export async function startBackup(options: BackupOptions): Promise<Backup> {
   const held: Partial<Resources> = {};
   try {
     const resources = await openAll(checked, held);
-    const { session } = resources;
-    const { startTimeout, rate, holdTimeout, signal } = checked;
+    const { session, container, blockSize } = resources;
+    const watermarks = resolveWatermarks(checked.watermarks, container.slots, blockSize);
+    const { startTimeout, rate, latencyGoal, maxDelay, holdTimeout, stallTimeout, signal } = checked;
     const spec = checked.origin.spec;
-    await prepare(checked, resources, (notice) => notices.receive(notice));
+    await prepare(checked, resources, watermarks, (notice) => notices.receive(notice));
     checkSignal(signal);
-    const { startTime, armNs } = await session.start(startTimeout).catch((error: unknown) => {
+    await unlessAborted(() => checked.origin.writeDirtyPages(), signal);
+    const { startTime, armNs, freezeNs } = await session.start(startTimeout).catch((error: unknown) => {
       throw fromNative(error, { path: spec, doing: 'fix the point in time', stage: 'start' });
     });
     checkSignal(signal);
@@ -127,8 +129,14 @@ export async function startBackup(options: BackupOptions): Promise<Backup> {
       createdAt,
       startedAt: new Date(startTime),
       armMs: armNs / 1e6,
+      freezeMs: freezeNs / 1e6,
       rate,
+      latencyGoal,
+      origin: checked.origin,
+      watermarks,
+      maxDelay,
       holdTimeout,
+      stallTimeout,
       signal,
     });
     backup.begin();
@@ -162,7 +170,19 @@ async function openAll(checked: CheckedOptions, held: Partial<Resources>): Promi
   checkSignal(signal);
   const { native: nativeTarget, cause: targetCause } = remembering(target.native);
   const targetName = checked.target.description;
-  return { session, info, container, target, nativeTarget, targetName, targetCause, blockSize, list };
+  // what the container is on the origin is written while the session runs, and is nobody's data
+  const excluded = BlockList.extents(container.excluded ?? []);
+  return {
+    session,
+    info,
+    container,
+    target,
+    nativeTarget,
+    targetName,
+    targetCause,
+    blockSize,
+    list: list.subtract(excluded),
+  };
 }
 
 function listFor({ blocks, blockSize }: CheckedOptions, info: NativeOriginInfo): BlockList {
@@ -183,20 +203,22 @@ function listFor({ blocks, blockSize }: CheckedOptions, info: NativeOriginInfo):
 async function prepare(
   checked: CheckedOptions,
   { session, container, target, nativeTarget, list, blockSize }: Resources,
+  watermarks: ResolvedWatermarks,
   onNotice: (notice: NativeNotice) => void,
 ): Promise<void> {
-  const watermarks = resolveWatermarks(checked.watermarks, container.slots, blockSize);
   try {
     await session.prepare({
       blockSize,
-      slots: container.slots,
+      slots: watermarks.full,
       onFull: checked.onFull,
       holdTimeoutMs: checked.holdTimeout,
+      stallTimeoutMs: checked.stallTimeout,
       listed: list.flat(),
       target: nativeTarget,
       checksumsFd: target.checksumsFd,
-      ...(container.tier2 === undefined ? {} : { tier2: container.tier2 }),
+      tiers: container.tiers ?? [],
       watermarkLow: watermarks.low,
+      drainTo: watermarks.drainTo,
       copyThreads: COPY_THREADS,
       readBytes: READ_BYTES,
       onNotice,
@@ -204,6 +226,25 @@ async function prepare(
   } catch (error) {
     throw fromNative(error, { path: checked.origin.spec, doing: 'set the session up', stage: 'setup' });
   }
+  container.tiers?.forEach((tier, number) => {
+    tier.begin?.((capacity) => session.resizeTier(number, capacity));
+  });
+}
+
+/** Waits for `work`, which cannot be cancelled itself. */
+async function unlessAborted(work: () => Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (signal === undefined) return work();
+  let stop = () => {};
+  const aborted = new Promise<void>((resolve) => {
+    stop = resolve;
+  });
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    await Promise.race([work(), aborted]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+  checkSignal(signal);
 }
 
 function checkSignal(signal: AbortSignal | undefined): void {

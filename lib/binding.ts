@@ -16,6 +16,8 @@ export interface NativeError extends Error {
   errno: number;
   /** The step that failed, e.g. `open`, `connect`, `setup`, `start`, `target`. */
   stage: string;
+  /** Number (st_rdev) of the block device at fault, where one is known. */
+  device?: number;
 }
 
 /** Byte ranges as the addon takes them: offset, length, offset, length, … */
@@ -42,9 +44,13 @@ export interface NativeOriginInfo {
   sectorSize: number;
   isBlockDevice: boolean;
   id: string;
+  /** Number of the origin as a block device; 0 where it is none (user and embedded driver). */
+  dev: number;
   lowerDev: number;
   lowerInode: number;
   lowerFsDev: number;
+  /** Where on the lower device the origin begins, bytes. */
+  lowerOffset: number;
   driver: 'kernel' | 'user' | 'embedded';
   driverVersion: string;
   abiVersion: number;
@@ -70,6 +76,8 @@ export interface NativeStatus {
   /** Milliseconds since the epoch, 0 before START. */
   startTime: number;
   armNs: number;
+  /** How long file systems were frozen at START; 0: none was. */
+  freezeNs: number;
   counters: NativeCounters;
 }
 
@@ -99,6 +107,19 @@ export interface NativeCounters {
   eagain: number;
   slotsUsed: number;
   protocolErrors: number;
+  delayedNow: number;
+  captureMaxNs: number;
+  delayedMaxNs: number;
+  /** Requests of applications, and their time; 0 with the kernel driver. */
+  io: number;
+  ioNs: number;
+}
+
+/** The driver's histograms, all buckets each, of the moment of the call; see enum snapbak_histogram. */
+export interface NativeHistograms {
+  capture: Float64Array;
+  delay: Float64Array;
+  hold: Float64Array;
 }
 
 /** A picture of a running copy; see CopyStats in native/copy/copy_session.h. */
@@ -117,13 +138,18 @@ export interface NativeStats {
   queuedWorkBytes: number;
   slotsTotal: number;
   slotsUsed: number;
+  /** Blocks, of the second tiers that are not lost. */
   tier2Total: number;
   tier2Used: number;
+  /** The second tiers in order; blocks. */
+  tiers: { total: number; used: number; lost: boolean }[];
   state: NativeStatus['state'];
   reason: NativeReason;
   counters: NativeCounters;
+  histograms: NativeHistograms;
   startTime: number;
   armNs: number;
+  freezeNs: number;
   bufferBytes: number;
   memoryLocked: boolean;
 }
@@ -132,8 +158,9 @@ export type NativeNotice =
   | { kind: 'need-work' }
   | { kind: 'complete' }
   | { kind: 'invalid'; block: number; errno: number }
-  | { kind: 'tier2-lost'; errno: number }
-  | { kind: 'tier2-data'; errno: number }
+  /** `tier`: its number, in the order of `prepare()`. */
+  | { kind: 'tier2-lost'; errno: number; tier: number }
+  | { kind: 'tier2-data'; errno: number; tier: number }
   | { kind: 'target-error'; errno: number; message?: string }
   | { kind: 'broken'; reason: NativeReason; errno: number }
   | { kind: 'driver-gone' };
@@ -147,6 +174,15 @@ export type NativeTarget =
       flush(): Promise<void> | void;
     };
 
+/** A second tier: `capacity` bytes of a descriptor from its beginning on, or in `areas` of it. */
+export interface NativeTier2 {
+  fd: number;
+  direct: boolean;
+  /** Bytes, whole blocks. */
+  capacity: number;
+  areas?: FlatExtents;
+}
+
 export interface NativePrepareOptions {
   blockSize: number;
   slots: number;
@@ -157,14 +193,29 @@ export interface NativePrepareOptions {
   target: NativeTarget;
   /** Descriptor of `checksums`, open for reading and writing; duplicated. */
   checksumsFd: number;
-  /** Second tier, or absent; the descriptor is duplicated. */
-  tier2?: { fd: number; direct: boolean; capacity: number };
+  /** Second tiers, in order of preference; the descriptors are duplicated. */
+  tiers: readonly NativeTier2[];
+  /** While writes are held and nothing was drained for so long, the driver breaks the session. */
+  stallTimeoutMs: number;
   /** Slots in use above which drain and spill come before the sweep. */
   watermarkLow: number;
+  /** Slots in use down to which a full container is drained before held writes get slots; not below `watermarkLow`. */
+  drainTo: number;
   copyThreads: number;
   readBytes: number;
   /** Called on the JavaScript thread. */
   onNotice(notice: NativeNotice): void;
+}
+
+/** How the driver slows down writes that need a capture; see kernel-module/core/snapbak_throttle.h. */
+export interface NativeThrottle {
+  /** Slots in use at which delays begin; 0: no throttle. */
+  begin: number;
+  /** Slots in use at which they are the longest. */
+  full: number;
+  /** Bytes a second. */
+  rate: number;
+  maxUs: number;
 }
 
 /** One control descriptor and the copy behind it. */
@@ -176,11 +227,19 @@ export interface NativeSession {
   /** SETUP, buffers, threads, pending bits. */
   prepare(options: NativePrepareOptions): Promise<void>;
   /** START. */
-  start(timeoutMs: number): Promise<{ startTime: number; armNs: number }>;
+  start(timeoutMs: number): Promise<{ startTime: number; armNs: number; freezeNs: number }>;
   /** Bytes of the blocks among them that are pending. */
   pushWork(extents: FlatExtents, priority: boolean): number;
   setPaused(paused: boolean): void;
-  setWatermarkLow(slots: number): void;
+  /** Slots at which delays begin and become the longest, bytes drained a second, the longest delay. */
+  setThrottle(throttle: NativeThrottle): void;
+  /**
+   * Moves the end of a second tier of one piece. Space up to a later end must be
+   * there already. Resolves when nothing beyond an earlier one is in use any
+   * more, nor ever will be. Rejects with `ECANCELED` (another resize of it came,
+   * or the session ended), `EIO` (it is lost), `EOPNOTSUPP` (it has pieces).
+   */
+  resizeTier(tier: number, bytes: number): Promise<void>;
   stats(): NativeStats;
   /** FINISH in the driver, after the target and `checksums` were flushed. */
   finish(): Promise<void>;
@@ -219,10 +278,105 @@ export interface NativeReplay {
   cancel(): void;
 }
 
+/** A device of device-mapper. */
+export interface NativeDmInfo {
+  name: string;
+  uuid: string;
+  /** Its number, as in st_rdev. */
+  device: number;
+  openCount: number;
+  suspended: boolean;
+  liveTable: boolean;
+  inactiveTable: boolean;
+  readOnly: boolean;
+}
+
+/** A line of a table, in bytes. Its parameters stay in the addon: they may hold keys. */
+export interface NativeDmLine {
+  offset: number;
+  length: number;
+  type: string;
+}
+
+/** What to put under a device in use, or to take away; see DmLayer in native/driver/dm_layer.h. */
+export interface NativeDmLayer {
+  /** Name of the device in use. */
+  origin: string;
+  lowerName: string;
+  lowerUuid: string;
+  /** `snapbak` */
+  target: string;
+  /** Where on the lower device the target begins, bytes. */
+  offset: number;
+  /** Udev leaves the origin alone, too. */
+  hidden: boolean;
+}
+
+/** How work on devices ended; see DmOutcome in native/driver/dm_swap.h. */
+export interface NativeDmOutcome {
+  /** 0 or negative errno of the step that failed. */
+  errno: number;
+  step: string;
+  /** The same of undoing the steps before it. */
+  undoErrno: number;
+  undoStep: string;
+  /** The origin is suspended and could not be resumed. */
+  suspended: boolean;
+  /** The lower device is in use by somebody; it goes when that one lets go. */
+  lowerLeft: boolean;
+  /** How long the swap took: no write waited longer for it. */
+  stoppedNs: number;
+}
+
+/**
+ * Device-mapper control by libdevmapper. Rejects with `ELIBACC` where that is not
+ * installed, `EACCES` for all but root, `ENODEV` where the kernel has no device-mapper.
+ */
+export interface NativeDeviceMapper {
+  /** libdevmapper is there. */
+  installed(): boolean;
+  /** Null: there is no such device, or it is none of device-mapper's. */
+  info(where: { device: number } | { name: string } | { uuid: string }): Promise<NativeDmInfo | null>;
+  table(name: string, inactive: boolean): Promise<NativeDmLine[]>;
+  /** Numbers of the devices that the live table stands on. */
+  deps(name: string): Promise<number[]>;
+  /** `1.0.0`; loads the target's module where it can. Null: there is no such target. */
+  targetVersion(type: string): Promise<string | null>;
+  attach(layer: NativeDmLayer): Promise<NativeDmOutcome>;
+  detach(layer: NativeDmLayer): Promise<NativeDmOutcome>;
+  /** A new device of one line over an unused block device. */
+  create(what: { name: string; uuid: string; target: string; device: number }): Promise<NativeDmOutcome>;
+  /** A device of one line goes on as `linear` on the same device. */
+  makeLinear(name: string, hidden: boolean): Promise<NativeDmOutcome>;
+  remove(name: string): Promise<void>;
+  /** Empties the slot of the table that is not live. */
+  clear(name: string): Promise<void>;
+}
+
+/** The device beneath a file system, all in bytes. */
+export interface NativeBeneath {
+  /** Open for direct I/O. */
+  fd: number;
+  sectorSize: number;
+  /** Where on it the device of the file system begins. */
+  offset: number;
+  /** Of the device of the file system. */
+  size: number;
+}
+
+export interface NativePinnedFile {
+  /** Of the file, in bytes of the device of its file system. */
+  extents: FlatExtents;
+  unsuited?: string;
+}
+
 export interface NativeBinding {
   openOrigin(path: string, readOnly: boolean): Promise<NativeOrigin>;
-  /** A session on an embedded origin, or on the user driver behind a control socket. */
-  createSession(where: { origin: NativeOrigin } | { socket: string }): NativeSession;
+  /**
+   * A session on an embedded origin, on the user driver behind a control socket,
+   * or on the block device of this number with the kernel driver.
+   */
+  createSession(where: { origin: NativeOrigin } | { socket: string } | { device: number }): NativeSession;
   replay(options: NativeReplayOptions): NativeReplay;
   crc32c(data: Uint8Array): number;
   crc32cImplementation(): string;
@@ -230,8 +384,26 @@ export interface NativeBinding {
   deviceSize(fd: number): number;
   /** What libblkid finds on it: `{ type: 'ext4', usage: 'filesystem' }`, or null. */
   probeSignature(path: string): { type: string; usage: string } | null;
-  /** posix_fallocate, and every page written, so that later writes allocate nothing. */
-  preallocate(fd: number, bytes: number): Promise<void>;
+  /** posix_fallocate of `bytes` bytes at `from` (0), and every page written, so that later writes allocate nothing. */
+  preallocate(fd: number, bytes: number, from?: number): Promise<void>;
+  /**
+   * Fills a new file of ours and pins it (immutable), so that its bytes stay
+   * where they are on the device beneath its file system, and tells where.
+   * `unsuited`, in words that continue "it …": such a file cannot be used.
+   */
+  pinFile(fd: number, bytes: number, beneath: NativeBeneath): Promise<NativePinnedFile>;
+  /** May be removed again. */
+  unpinFile(fd: number): void;
+  /**
+   * Removes a pinned file that a killed process left. False: there is nothing.
+   * EEXIST: there is something else; EBUSY: a process that lives has it.
+   */
+  removeLeftPinned(path: string): boolean;
+  /** syncfs: what is dirty in the file system that holds `path` is written. */
+  syncFileSystem(path: string): Promise<void>;
+  deviceMapper: NativeDeviceMapper;
+  /** The kernel module's version, and the contract's that it speaks; throws where it cannot be asked. */
+  queryKernelDriver(): { abiVersion: number; version: string };
   abiVersion: number;
 }
 

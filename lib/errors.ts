@@ -8,6 +8,8 @@ import { getSystemErrorName } from 'node:util';
 export const ERROR_CODES = {
   /** The origin could not be opened. */
   ERR_SNAPBAK_ORIGIN: 'origin',
+  /** The kernel driver was not attached or detached: the device is refused, or a step failed. */
+  ERR_SNAPBAK_ATTACH: 'attach',
   /** The origin has a session already. */
   ERR_SNAPBAK_BUSY: 'busy',
   /** The control socket answered something that is not the contract. */
@@ -22,6 +24,8 @@ export const ERROR_CODES = {
   ERR_SNAPBAK_START_TIMEOUT: 'start-timeout',
   /** The session broke: a write was held longer than `holdTimeout`, with `onFull: 'break'`. */
   ERR_SNAPBAK_HOLD_TIMEOUT: 'hold-timeout',
+  /** The session broke: nothing was drained for `stallTimeout` while writes were held. */
+  ERR_SNAPBAK_STALLED: 'stalled',
   /** The session broke for another reason that the driver gave. */
   ERR_SNAPBAK_BROKEN: 'broken',
   /** The backup was aborted, by `abort()`, a signal or `close()`. */
@@ -32,6 +36,8 @@ export const ERROR_CODES = {
   ERR_SNAPBAK_TARGET_REFUSED: 'target-refused',
   /** The container is refused, or could not be made. */
   ERR_SNAPBAK_CONTAINER: 'container',
+  /** The container keeps its size: it cannot be resized, or no backup uses it, or there is no space. */
+  ERR_SNAPBAK_RESIZE: 'resize',
   /** Blocks that only the container held are lost. */
   ERR_SNAPBAK_CONTAINER_LOST: 'container-lost',
   /** The manifest is missing, damaged, foreign or newer than this version. */

@@ -18,6 +18,8 @@ export interface StartedEvent {
   startedAt: Date;
   /** How long writes were stopped for it, milliseconds. */
   armMs: number;
+  /** How long the file systems on the origin were frozen for it, milliseconds; 0: none was. */
+  freezeMs: number;
   /** Bytes of the origin, and of a block. */
   size: number;
   blockSize: number;
@@ -30,19 +32,20 @@ export interface ProgressEvent extends BackupStats {
   event: 'progress';
 }
 
-/** Captured blocks went to the second tier, or (`lost`) it failed and was given up. */
+/** Captured blocks went to a second tier, or (`lost`) one failed and was given up. */
 export interface SpillEvent {
   event: 'spill';
   /** Spilled since the last such event, and since the start. */
   blocks: number;
   totalBlocks: number;
-  /** Bytes in the second tier now, and its capacity. */
+  /** Bytes in the second tiers now, and their capacity, without those that are lost. */
   usedBytes: number;
   capacityBytes: number;
-  /** The second tier failed; the slots go on without it. */
+  /** A second tier failed; the others, and the slots, go on without it. */
   lost: boolean;
-  /** Negative errno, with `lost`. */
+  /** With `lost`: negative errno, and which it was, as in `container.tiers` of the figures. */
   errno?: number;
+  tier?: string;
 }
 
 /** Writes were delayed, because the container fills faster than it drains. */
@@ -123,9 +126,15 @@ export const MAX_INVALID_WAITING = 10_000;
 
 /** Fans events out to any number of readers. */
 export class EventChannel {
+  readonly #tap: (event: BackupEvent) => void;
   readonly #readers = new Set<EventReader>();
   #started: StartedEvent | undefined;
   #last: BackupEvent | undefined;
+
+  /** @param tap sees every event, before the readers. */
+  constructor(tap: (event: BackupEvent) => void = () => {}) {
+    this.#tap = tap;
+  }
 
   /** After `finished`, `broken` or `error`, nothing comes any more. */
   push(event: BackupEvent): void {
@@ -133,6 +142,7 @@ export class EventChannel {
     if (event.event === 'started') this.#started = event;
     const last = event.event === 'finished' || event.event === 'broken' || event.event === 'error';
     if (last) this.#last = event;
+    this.#tap(event);
     for (const reader of [...this.#readers]) {
       reader.push(event);
       if (last) reader.end();
@@ -209,7 +219,7 @@ class EventReader implements AsyncIterableIterator<BackupEvent> {
       }
       this.#invalid++;
     }
-    const at = this.#queue.findIndex((queued) => queued.event === event.event);
+    const at = this.#queue.findIndex((queued) => merge(queued, event) !== undefined);
     const merged = at < 0 ? undefined : merge(this.#queue[at]!, event);
     if (merged !== undefined) this.#queue.splice(at, 1);
     this.#queue.push(merged ?? event);
@@ -225,7 +235,7 @@ function merge(older: BackupEvent, newer: BackupEvent): BackupEvent | undefined 
   if (older.event === 'hold' && newer.event === 'hold') {
     return { ...newer, writes: older.writes + newer.writes };
   }
-  if (older.event === 'spill' && newer.event === 'spill' && older.lost === newer.lost) {
+  if (older.event === 'spill' && newer.event === 'spill' && !older.lost && !newer.lost) {
     return { ...newer, blocks: older.blocks + newer.blocks };
   }
   return undefined;

@@ -45,12 +45,26 @@ export interface Identity {
   blockDevice?: string;
 }
 
+/** What was asked of a device since it is there. */
+export interface RequestTotals {
+  /** Requests that were completed. */
+  requests: number;
+  /** Their time, summed, milliseconds. */
+  ms: number;
+}
+
 /** Where facts come from; tests have one of their own. */
 export interface Host {
+  /** All that is mounted, in the order in which it was. */
+  mounts(): Promise<Mount[]>;
   /** The mount that holds a path, which need not be accessible; undefined if nobody knows. */
   mountOf(path: string): Promise<Mount | undefined>;
   /** Undefined if there is none of that number. */
   blockDevice(number: string): Promise<BlockDevice | undefined>;
+  /** What was asked of a device so far; undefined if there is none of that number. */
+  requestTotals(number: string): Promise<RequestTotals | undefined>;
+  /** All devices of the mounted btrfs that a device is part of; none for any other device. */
+  btrfsDevices(number: string): Promise<string[]>;
   /** Undefined if it is not there or may not be seen. */
   identify(path: string): Promise<Identity | undefined>;
 }
@@ -63,16 +77,26 @@ export function deviceNumber(dev: number | bigint): string {
   return `${major}:${minor}`;
 }
 
+/** The device number of `MAJOR:MINOR` as stat() gives it. */
+export function deviceId(number: string): number {
+  const [major = 0n, minor = 0n] = number.split(':').map(BigInt);
+  const bits =
+    ((major & 0xfffn) << 8n) | ((major & ~0xfffn) << 32n) | (minor & 0xffn) | ((minor & ~0xffn) << 12n);
+  return Number(bits);
+}
+
 /** This machine. */
 export const thisHost: Host = hostAt('/proc/self/mountinfo', '/sys/dev/block');
 
 /** A host whose facts lie in these places. */
-export function hostAt(mountinfo: string, sysDevBlock: string): Host {
+export function hostAt(mountinfo: string, sysDevBlock: string, sysFsBtrfs = '/sys/fs/btrfs'): Host {
+  const mounts = async () => parseMountinfo(await readFile(mountinfo, 'utf8'));
   return {
+    mounts,
     async mountOf(path) {
       const real = await realpath(path).catch(() => path);
       const identity = await identify(real);
-      const holders = parseMountinfo(await readFile(mountinfo, 'utf8')).filter((mount) => holds(mount, real));
+      const holders = (await mounts()).filter((mount) => holds(mount, real));
       // later mounts hide earlier ones; a deeper one may itself be hidden, which the device number tells
       const seen = holders.filter((mount) => mount.device === identity?.fileSystem);
       return (seen.length > 0 ? seen : holders).reduce<Mount | undefined>(
@@ -82,6 +106,17 @@ export function hostAt(mountinfo: string, sysDevBlock: string): Host {
       );
     },
     blockDevice: (number) => readBlockDevice(sysDevBlock, number),
+    async requestTotals(number) {
+      const text = await readFile(join(sysDevBlock, number, 'stat'), 'utf8').catch(() => undefined);
+      return text === undefined ? undefined : parseDiskStat(text);
+    },
+    async btrfsDevices(number) {
+      for (const uuid of await names(sysFsBtrfs)) {
+        const devices = await numbersIn(join(sysFsBtrfs, uuid, 'devices'));
+        if (devices.includes(number)) return devices;
+      }
+      return [];
+    },
     identify,
   };
 }
@@ -121,6 +156,13 @@ export function parseMountinfo(text: string): Mount[] {
   return mounts;
 }
 
+/** Reads, writes and discards in `/sys/block/DEVICE/stat`; see Documentation/block/stat.rst of Linux. */
+export function parseDiskStat(text: string): RequestTotals {
+  const fields = text.trim().split(/\s+/).map(Number);
+  const of = (...columns: number[]) => columns.reduce((sum, column) => sum + (fields[column] ?? 0), 0);
+  return { requests: of(0, 4, 11), ms: of(3, 7, 14) };
+}
+
 function unescapeOctal(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, digits: string) =>
     String.fromCharCode(Number.parseInt(digits, 8)),
@@ -138,11 +180,22 @@ async function readBlockDevice(sysDevBlock: string, number: string): Promise<Blo
   if (isPartition) {
     device.below.push((await readFile(join(dirname(directory), 'dev'), 'utf8')).trim());
   }
-  for (const part of await readdir(join(directory, 'slaves')).catch(() => [])) {
-    const below = await read(join('slaves', part, 'dev')).catch(() => undefined);
-    if (below !== undefined) device.below.push(below);
-  }
+  device.below.push(...(await numbersIn(join(directory, 'slaves'))));
   const backingFile = await read('loop/backing_file').catch(() => undefined);
   if (backingFile !== undefined) device.backingFile = backingFile;
   return device;
+}
+
+function names(directory: string): Promise<string[]> {
+  return readdir(directory).catch(() => []);
+}
+
+/** The device numbers of a directory of links to devices. */
+async function numbersIn(directory: string): Promise<string[]> {
+  const numbers: string[] = [];
+  for (const name of await names(directory)) {
+    const number = await readFile(join(directory, name, 'dev'), 'utf8').catch(() => undefined);
+    if (number !== undefined) numbers.push(number.trimEnd());
+  }
+  return numbers;
 }

@@ -15,7 +15,11 @@
  * ```
  *
  * @packageDocumentation
+ *
+ * @module @snapbak/core
  */
+export { type Attachment, type AttachOptions, attachOrigin } from './attach/attach.js';
+export { type Detachment, type DetachOptions, detachOrigin } from './attach/detach.js';
 export {
   type Backup,
   type BackupOptions,
@@ -24,12 +28,20 @@ export {
   startBackup,
 } from './backup.js';
 export { BlockList } from './blocks/block-list.js';
-export type { Container, ContainerContext, OpenContainer } from './container/container.js';
+export type {
+  Container,
+  ContainerContext,
+  OpenContainer,
+  OpenTier,
+  ResizableContainer,
+} from './container/container.js';
 export { type DeviceContainerOptions, deviceContainer } from './container/device-container.js';
 export { type FileContainerOptions, fileContainer } from './container/file-container.js';
 export { memoryContainer } from './container/memory-container.js';
 export { parseContainer } from './container/parse.js';
+export { tieredContainer } from './container/tiered-container.js';
 export type { Watermarks } from './container/watermarks.js';
+export { BACKUP_CHANNEL, type BackupMessage, LOG_CHANNEL, type LogRecord } from './diagnostics.js';
 export { ERROR_CODES, SnapbakError, type SnapbakErrorCode, type SnapbakErrorDetails } from './errors.js';
 export type {
   BackupEvent,
@@ -44,6 +56,7 @@ export type {
   ThrottleEvent,
 } from './events.js';
 export { type Extent, formatSize, parseSize } from './extent.js';
+export type { LatencyStats } from './histogram.js';
 export { type Manifest, type ManifestDraft, readManifest } from './manifest.js';
 export {
   type EmbeddedOptions,

@@ -6,22 +6,17 @@
  */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, open, rename, unlink } from 'node:fs/promises';
+import { open, rename, unlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { expectType } from './arguments.js';
+import { BackupFolder } from './backup-folder.js';
 import { SnapbakError } from './errors.js';
 import { formatSize } from './extent.js';
-import {
-  FORMAT_VERSION,
-  type Manifest,
-  type ManifestDraft,
-  manifestSchema,
-  TOOL_NAME,
-} from './manifest-schema.js';
+import { FORMAT_VERSION, type Manifest, type ManifestDraft, TOOL_NAME } from './manifest-format.js';
 import { systemCode, systemError } from './system-error.js';
 
-export { FORMAT_VERSION, type Manifest, type ManifestDraft, TOOL_NAME } from './manifest-schema.js';
+export { FORMAT_VERSION, type Manifest, type ManifestDraft, TOOL_NAME } from './manifest-format.js';
 
 /** The manifest's name in a backup's directory. */
 export const MANIFEST_NAME = 'manifest.json';
@@ -59,21 +54,27 @@ export function completeDraft(
  */
 export async function readManifest(directory: string): Promise<Manifest> {
   expectType('directory', directory, 'string');
-  const path = join(directory, MANIFEST_NAME);
-  let file: FileHandle;
-  try {
-    file = await openPlain(directory, MANIFEST_NAME, constants.O_RDONLY);
-  } catch (cause) {
-    if (systemCode(cause) === 'ENOENT' || systemCode(cause) === 'ENOTDIR') {
-      const hint = 'it holds no backup, or one that was never finished';
-      throw new SnapbakError(
-        'ERR_SNAPBAK_MANIFEST',
-        `there is no ${MANIFEST_NAME} in ${directory}: ${hint}`,
-        { cause, path },
-      );
-    }
-    throw systemError('ERR_SNAPBAK_MANIFEST', `cannot open ${path}`, cause, path);
-  }
+  await using folder = await openManifestFolder(directory);
+  return await readManifestIn(folder);
+}
+
+/**
+ * Opens the directory of a backup.
+ *
+ * @throws SnapbakError ERR_SNAPBAK_MANIFEST
+ */
+export async function openManifestFolder(directory: string): Promise<BackupFolder> {
+  return await BackupFolder.open(directory).catch((cause: unknown) => {
+    throw missing(directory, cause);
+  });
+}
+
+/** The manifest in a directory that is open; errors as for {@link readManifest}. */
+export async function readManifestIn(folder: BackupFolder): Promise<Manifest> {
+  const path = join(folder.path, MANIFEST_NAME);
+  const file = await folder.openFile(MANIFEST_NAME).catch((cause: unknown) => {
+    throw missing(folder.path, cause);
+  });
   let text: string;
   try {
     const { size } = await file.stat();
@@ -85,11 +86,28 @@ export async function readManifest(directory: string): Promise<Manifest> {
   } finally {
     await file.close();
   }
-  return parseManifest(text, path);
+  return await parseManifest(text, path);
+}
+
+/** Loads what manifests are checked with, so that the end of a backup need not wait for it. */
+export async function loadChecks(): Promise<void> {
+  await import('./manifest-schema.js');
+}
+
+function missing(directory: string, cause: unknown): SnapbakError {
+  const path = join(directory, MANIFEST_NAME);
+  if (systemCode(cause) !== 'ENOENT' && systemCode(cause) !== 'ENOTDIR') {
+    return systemError('ERR_SNAPBAK_MANIFEST', `cannot open ${path}`, cause, path);
+  }
+  const hint = 'it holds no backup, or one that was never finished';
+  return new SnapbakError('ERR_SNAPBAK_MANIFEST', `there is no ${MANIFEST_NAME} in ${directory}: ${hint}`, {
+    cause,
+    path,
+  });
 }
 
 /** The manifest that `text` is; `path` is for errors. */
-export function parseManifest(text: string, path: string): Manifest {
+export async function parseManifest(text: string, path: string): Promise<Manifest> {
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -111,7 +129,8 @@ export function parseManifest(text: string, path: string): Manifest {
   return checked(json, path);
 }
 
-function checked(value: unknown, path: string): Manifest {
+async function checked(value: unknown, path: string): Promise<Manifest> {
+  const { manifestSchema } = await import('./manifest-schema.js');
   const result = manifestSchema.safeParse(value);
   if (result.success) return result.data;
   const issue = result.error.issues[0]!;
@@ -133,13 +152,15 @@ function wrong(path: string, what: string, cause?: unknown): SnapbakError {
  * Writes the manifest so that after a crash there is the whole of it or none:
  * a temporary file, fsync, rename, fsync of the directory. Mode 0600.
  *
+ * @param place the way to the directory, if that is another than its name
  * @throws SnapbakError ERR_SNAPBAK_MANIFEST if `manifest` is not well formed,
  *   ERR_SNAPBAK_TARGET if it cannot be written; there is none then
  */
-export async function writeManifest(directory: string, manifest: Manifest): Promise<void> {
+export async function writeManifest(directory: string, manifest: Manifest, place = directory): Promise<void> {
   const path = join(directory, MANIFEST_NAME);
-  checked(manifest, path);
-  const temporary = join(directory, `.${MANIFEST_NAME}.${process.pid}-${randomBytes(6).toString('hex')}`);
+  await checked(manifest, path);
+  const final = join(place, MANIFEST_NAME);
+  const temporary = join(place, `.${MANIFEST_NAME}.${process.pid}-${randomBytes(6).toString('hex')}`);
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
   let placed = temporary;
   try {
@@ -150,9 +171,9 @@ export async function writeManifest(directory: string, manifest: Manifest): Prom
     } finally {
       await file.close();
     }
-    await rename(temporary, path);
-    placed = path;
-    await syncDirectory(directory);
+    await rename(temporary, final);
+    placed = final;
+    await syncDirectory(place);
   } catch (cause) {
     // a manifest that may not survive a crash must not be found today either
     await unlink(placed).catch(() => {});
@@ -180,23 +201,4 @@ export async function syncDirectory(directory: string): Promise<void> {
   } finally {
     await handle.close();
   }
-}
-
-/**
- * Opens a regular file in a backup's directory; a symbolic link (it could lead
- * out) or anything that is no regular file (it could hang) is refused.
- */
-export async function openPlain(directory: string, name: string, flags: number): Promise<FileHandle> {
-  const path = join(directory, name);
-  let file: FileHandle;
-  try {
-    file = await open(path, flags | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  } catch (cause) {
-    if (systemCode(cause) === 'ELOOP')
-      throw wrong(path, 'is a symbolic link; the files of a backup must not be', cause);
-    throw cause;
-  }
-  if ((await file.stat()).isFile()) return file;
-  await file.close();
-  throw wrong(path, 'is no regular file');
 }

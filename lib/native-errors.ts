@@ -4,6 +4,7 @@
  */
 import type { NativeError } from './binding.js';
 import { errnoName, SnapbakError, type SnapbakErrorCode } from './errors.js';
+import { deviceNumber } from './host.js';
 
 /** What the caller was doing, for the message. */
 export interface NativeContext {
@@ -53,6 +54,14 @@ const OPENING: Record<string, Meaning> = {
     code: 'ERR_SNAPBAK_PERMISSION',
     advice: 'only root and the user that runs the driver may use it',
   },
+  ENODEV: {
+    code: 'ERR_SNAPBAK_ORIGIN',
+    advice: 'the kernel driver is not attached to it; run "snapbak attach" on it first',
+  },
+  ENXIO: {
+    code: 'ERR_SNAPBAK_ORIGIN',
+    advice: 'the device under it has no node in /dev; is udev, or "dmsetup mknodes", at work?',
+  },
   ENOENT: {
     code: 'ERR_SNAPBAK_ORIGIN',
     advice: 'nothing is there; is the path right, and is "snapbak serve" running?',
@@ -64,8 +73,39 @@ const OPENING: Record<string, Meaning> = {
 };
 OPENING.EACCES = OPENING.EPERM!;
 
+/** Opening the control device of the kernel module. */
+const MODULE: Record<string, Meaning> = {
+  ENOENT: {
+    code: 'ERR_SNAPBAK_MISSING',
+    advice:
+      'the kernel module dm-snapbak is not loaded: run "modprobe dm-snapbak"; ' +
+      'if there is none for this kernel, "snapbak module install" first',
+  },
+  EPERM: { code: 'ERR_SNAPBAK_PERMISSION', advice: 'the kernel driver obeys root only (CAP_SYS_ADMIN)' },
+  EPROTONOSUPPORT: {
+    code: 'ERR_SNAPBAK_VERSION',
+    advice:
+      'the loaded kernel module speaks another version of the contract; "snapbak module status" says which, ' +
+      '"snapbak module install" makes the one that fits',
+  },
+};
+MODULE.ENXIO = MODULE.ENODEV = MODULE.ENOENT!;
+MODULE.EACCES = MODULE.EPERM!;
+
+const START: Record<string, Meaning> = {
+  ETIMEDOUT: {
+    code: 'ERR_SNAPBAK_START_TIMEOUT',
+    advice:
+      'writes in flight did not end in time, nothing was changed; try again, or with a longer startTimeout',
+  },
+  EBUSY: {
+    code: 'ERR_SNAPBAK_BUSY',
+    advice: 'a file system on it is frozen already, or the device is suspended; nothing was changed',
+  },
+};
+
 const TARGET_STAGES = new Set(['target', 'checksums']);
-const OPENING_STAGES = new Set(['open', 'connect', 'query', 'status', 'session', 'resolve']);
+const OPENING_STAGES = new Set(['open', 'connect', 'module', 'query', 'status', 'session', 'resolve']);
 
 /** True for an error that a native call made. */
 export function isNativeError(error: unknown): error is NativeError {
@@ -83,19 +123,15 @@ export function fromNative(error: unknown, context: NativeContext): Error {
   const stage = error.stage ?? context.stage ?? '';
   const name = errnoName(error.errno);
   const { code, advice } = context.local ? localMeaning(name) : meaning(name, stage);
-  const message = `cannot ${context.doing}: ${context.path}: ${name}${advice === '' ? '' : ` (${advice})`}`;
+  const at = error.device === undefined ? '' : ` at device ${deviceNumber(error.device)}`;
+  const message = `cannot ${context.doing}: ${context.path}: ${name}${at}${advice === '' ? '' : ` (${advice})`}`;
   return new SnapbakError(code, message, { cause: error, path: context.path, errno: -Math.abs(error.errno) });
 }
 
 function meaning(name: string, stage: string): Meaning {
   if (TARGET_STAGES.has(stage)) return { code: 'ERR_SNAPBAK_TARGET', advice: targetAdvice(name) };
-  if (stage === 'start' && name === 'ETIMEDOUT') {
-    return {
-      code: 'ERR_SNAPBAK_START_TIMEOUT',
-      advice:
-        'writes in flight did not end in time, nothing was changed; try again, or with a longer startTimeout',
-    };
-  }
+  const known = stage === 'module' ? MODULE[name] : stage === 'start' ? START[name] : undefined;
+  if (known !== undefined) return known;
   if (FIRST_STAGES.has(stage) && CLOSED.has(name)) return ANYWHERE.EPROTO!;
   const anywhere = ANYWHERE[name];
   if (anywhere !== undefined) return anywhere;

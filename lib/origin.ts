@@ -1,7 +1,8 @@
 /**
  * Origins: the device under backup, as a driver shows it. `openOrigin` finds
- * one that a driver in another process serves; `openEmbedded` makes one of an
- * image in this process, whose writes are its methods (the embedded driver).
+ * one that the kernel or a driver in another process serves; `openEmbedded`
+ * makes one of an image in this process, whose writes are its methods (the
+ * embedded driver).
  */
 import { resolve } from 'node:path';
 import { expectOptions, expectType } from './arguments.js';
@@ -12,9 +13,10 @@ import {
   type NativeSession,
   type NativeStatus,
 } from './binding.js';
-import { SnapbakError } from './errors.js';
 import { show } from './extent.js';
+import { type Host, type RequestTotals, thisHost } from './host.js';
 import { fromNative } from './native-errors.js';
+import { KernelOrigin } from './origin/kernel-origin.js';
 import { LocalOrigin } from './origin/local-origin.js';
 import { ServedOrigin } from './origin/served-origin.js';
 
@@ -46,6 +48,10 @@ export interface Origin extends AsyncDisposable {
   close(): Promise<void>;
   /** @internal One control descriptor. */
   createSession(): NativeSession;
+  /** @internal What applications asked of the device, as the system counts; nothing where the driver's counters tell. */
+  requestTotals(): Promise<RequestTotals | undefined>;
+  /** @internal Before the start, so that writes stand still for a shorter time then. */
+  writeDirtyPages(): Promise<void>;
 }
 
 /** How `write` is done. */
@@ -88,30 +94,31 @@ export interface EmbeddedOptions {
 /**
  * Opens an origin that a driver serves.
  *
- * @param spec `unix:CONTROL_SOCKET`, the socket of `snapbak serve --control`.
+ * @param spec a block device with the kernel driver attached, by any path that
+ * starts with `/` (links are followed), or `unix:CONTROL_SOCKET`, the socket of
+ * `snapbak serve --control`.
  * @throws TypeError if `spec` is no string of that form.
- * @throws SnapbakError `ERR_SNAPBAK_ORIGIN` if nobody serves there,
+ * @throws SnapbakError `ERR_SNAPBAK_ORIGIN` if nobody serves there, or no driver
+ * is attached; `ERR_SNAPBAK_MISSING` if the kernel module is not loaded;
  * `ERR_SNAPBAK_PERMISSION`, `ERR_SNAPBAK_PROTOCOL`, `ERR_SNAPBAK_VERSION`.
  * @example
  * ```ts
- * await using origin = await openOrigin('unix:/run/vm1.control');
+ * await using origin = await openOrigin('/dev/mapper/vg-data');
  * console.log(origin.size, (await origin.status()).state);
  * ```
  */
-export async function openOrigin(spec: string, native: NativeBinding = binding()): Promise<Origin> {
+export async function openOrigin(
+  spec: string,
+  native: NativeBinding = binding(),
+  host: Host = thisHost,
+): Promise<Origin> {
   expectType('spec', spec, 'string');
-  if (spec.startsWith('/')) {
-    throw new SnapbakError(
-      'ERR_SNAPBAK_ORIGIN',
-      `cannot open the origin ${spec}: the kernel driver comes in a later version; ` +
-        `serve the device by "snapbak serve ${spec} --socket NBD --control CONTROL" and name unix:CONTROL`,
-      { path: spec },
-    );
-  }
-  const path = spec.startsWith('unix:') ? spec.slice('unix:'.length) : '';
+  const device = spec.startsWith('/');
+  const path = device ? spec : spec.startsWith('unix:') ? spec.slice('unix:'.length) : '';
   if (path === '' || path.includes('\0')) {
-    throw new TypeError(`spec must be unix:CONTROL_SOCKET, not ${show(spec)}`);
+    throw new TypeError(`spec must be /dev/DEVICE or unix:CONTROL_SOCKET, not ${show(spec)}`);
   }
+  if (device) return KernelOrigin.open(spec, native, host);
   const socket = resolve(path);
   const origin = new ServedOrigin(spec, () => native.createSession({ socket }));
   await origin.connect();

@@ -7,7 +7,7 @@ import type { NativeOriginInfo } from './binding.js';
 import { deviceNumber, type Host, type Mount, thisHost } from './host.js';
 
 /** What this needs to know about an origin. */
-export type OriginPlace = Pick<NativeOriginInfo, 'size' | 'lowerDev' | 'lowerInode' | 'lowerFsDev'>;
+export type OriginPlace = Pick<NativeOriginInfo, 'size' | 'dev' | 'lowerDev' | 'lowerInode' | 'lowerFsDev'>;
 
 const MEMORY = new Set(['tmpfs', 'ramfs', 'devtmpfs']);
 
@@ -40,7 +40,7 @@ export async function deviceDependence(
   const reason = await new Walk(origin, host).device(number);
   if (reason !== undefined) return reason;
   const under = new Set<string>();
-  for (const dev of [origin.lowerDev, origin.lowerFsDev]) {
+  for (const dev of [origin.dev, origin.lowerDev, origin.lowerFsDev]) {
     if (dev !== 0) await standsOn(deviceNumber(dev), host, under);
   }
   return under.has(number) ? 'is a device that the origin lies on' : undefined;
@@ -50,14 +50,51 @@ export async function deviceDependence(
 export async function isOrigin(path: string, origin: OriginPlace, host: Host = thisHost): Promise<boolean> {
   const identity = await host.identify(path);
   if (identity === undefined) return false;
-  if (identity.blockDevice !== undefined) {
-    return origin.lowerDev !== 0 && identity.blockDevice === deviceNumber(origin.lowerDev);
-  }
+  if (identity.blockDevice !== undefined) return isOriginDevice(identity.blockDevice, origin);
   return (
     origin.lowerInode !== 0 &&
     identity.inode === origin.lowerInode &&
     identity.fileSystem === deviceNumber(origin.lowerFsDev)
   );
+}
+
+/** The origin as a block device has two faces: itself, and the device that its driver forwards to. */
+function isOriginDevice(number: string, { dev, lowerDev }: OriginPlace): boolean {
+  return [dev, lowerDev].some((id) => id !== 0 && deviceNumber(id) === number);
+}
+
+/**
+ * The mounted file systems that lie on a block device, directly or by way of
+ * LVM, RAID or partitions: one mount of each.
+ */
+export async function mountsOn(number: string, host: Host = thisHost): Promise<Mount[]> {
+  const found = new Map<string, Mount>();
+  for (const mount of await host.mounts()) {
+    if (found.has(mount.device)) continue;
+    const under = new Set<string>();
+    for (const device of await devicesOf(mount, host)) await standsOn(device, host, under);
+    if (under.has(number)) found.set(mount.device, mount);
+  }
+  return [...found.values()];
+}
+
+/** The block devices that hold a mounted file system and its log. */
+export async function devicesOf(mount: Mount, host: Host): Promise<string[]> {
+  // btrfs, fuseblk, …: no device number of their own, but devices that were mounted
+  const own = mount.device.startsWith('0:') ? [] : [mount.device];
+  const named = own.length > 0 ? [] : mount.source.split(':');
+  for (const option of mount.options) {
+    const path = /^(?:logdev|rtdev)=(.*)/.exec(option)?.[1];
+    if (path !== undefined) named.push(path);
+  }
+  const devices = new Set(own);
+  for (const path of named.filter((name) => name.startsWith('/'))) {
+    const number = (await host.identify(path))?.blockDevice;
+    if (number === undefined) continue;
+    devices.add(number);
+    if (mount.fsType === 'btrfs') for (const other of await host.btrfsDevices(number)) devices.add(other);
+  }
+  return [...devices];
 }
 
 async function standsOn(number: string, host: Host, found: Set<string>): Promise<void> {
@@ -76,10 +113,12 @@ class Walk {
   ) {}
 
   async mount(mount: Mount): Promise<string | undefined> {
-    if (!mount.device.startsWith('0:')) return this.device(mount.device);
-    // btrfs, fuseblk, …: no device number of their own, but a device that was mounted
-    const source = mount.source.startsWith('/') ? await this.host.identify(mount.source) : undefined;
-    if (source?.blockDevice !== undefined) return this.device(source.blockDevice);
+    const devices = await devicesOf(mount, this.host);
+    for (const device of devices) {
+      const reason = await this.device(device);
+      if (reason !== undefined) return reason;
+    }
+    if (devices.length > 0) return undefined;
     const upper = mount.options.find((option) => option.startsWith('upperdir='))?.slice('upperdir='.length);
     if (mount.fsType !== 'overlay' || upper === undefined || this.#again(`overlay ${upper}`))
       return undefined;
@@ -91,9 +130,7 @@ class Walk {
     if (this.#again(number)) return undefined;
     const device = await this.host.blockDevice(number);
     const name = device?.name ?? `device ${number}`;
-    if (this.origin.lowerDev !== 0 && number === deviceNumber(this.origin.lowerDev)) {
-      return `lies on the origin itself (${name})`;
-    }
+    if (isOriginDevice(number, this.origin)) return `lies on the origin itself (${name})`;
     if (device === undefined) return undefined;
     if (/^(nbd|ublkb)\d/.test(name) && this.#mayServe(device.size)) {
       return `lies on ${name}, a device served by a program, which may serve the origin itself`;

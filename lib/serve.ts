@@ -200,7 +200,7 @@ class Nbdkit implements ImageServer {
   async ready(): Promise<void> {
     const deadline = performance.now() + START_TIMEOUT_MS;
     while (this.#gone === undefined) {
-      // nbdkit makes its socket readable by all, though no one but the owner can connect: 0600 says so
+      // the plugin's umask has left it to the owner from its first moment; 0600 is what the others have, too
       if ((await greetsNbd(this.socket)) && (await socketState(this.control)) === 'live') {
         this.#socketInode = makePrivate(this.socket);
         this.#serving = true;

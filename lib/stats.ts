@@ -3,6 +3,8 @@
  * the counters that the driver and the copy threads keep. No system call.
  */
 import type { NativeStats } from './binding.js';
+import { type LatencyStats, toLatency } from './histogram.js';
+import type { ForegroundStats } from './scheduler/governor.js';
 
 /** A picture of a running or ended backup. Bytes, blocks, milliseconds; counted from the start. */
 export interface BackupStats {
@@ -32,6 +34,10 @@ export interface BackupStats {
   seconds: number;
   /** Done in about the last three seconds. */
   bytesPerSecond: number;
+  /** Of these, what the sweep took, in the same time. */
+  sweepBytesPerSecond: number;
+  /** Captured blocks that left the container for the target, in the same time. */
+  drainBytesPerSecond: number;
   /** At that speed; absent while it is not known. */
   secondsLeft?: number;
   container: {
@@ -40,9 +46,11 @@ export interface BackupStats {
     slotsUsed: number;
     capacityBytes: number;
     usedBytes: number;
-    /** Tier 2; 0 without one. */
+    /** Tier 2, without what is lost of it; 0 without one. */
     tier2CapacityBytes: number;
     tier2UsedBytes: number;
+    /** The second tiers, in order of preference. One that shrinks may hold more than its capacity for a while. */
+    tiers: { description: string; capacityBytes: number; usedBytes: number; lost: boolean }[];
     /** Of both tiers, 0 to 1. */
     fill: number;
   };
@@ -51,8 +59,9 @@ export interface BackupStats {
     /** Blocks captured into a slot, and the time it took, summed. */
     captured: number;
     captureMs: number;
-    /** Writes delayed by the throttle, and for how long, summed. */
+    /** Writes delayed by the throttle: all, at this moment, and for how long, summed. */
     delayed: number;
+    delayedNow: number;
     delayedMs: number;
     /** Writes held for want of a slot: all, at this moment, summed time, the longest. */
     held: number;
@@ -65,6 +74,17 @@ export interface BackupStats {
     /** No-wait writes that were refused. */
     refused: number;
   };
+  /** How long it took, as the driver measured it. */
+  latency: {
+    /** To capture a block, from its claim to its event: what the first write to it waited. */
+    capture: LatencyStats;
+    /** A write that was delayed. */
+    delay: LatencyStats;
+    /** A write that was held; one that is held again counts again. */
+    hold: LatencyStats;
+  };
+  /** The application's own requests, and how the sweep yields to them. */
+  foreground: ForegroundStats;
   memory: {
     /** What copying holds besides the slots. */
     bufferBytes: number;
@@ -75,9 +95,32 @@ export interface BackupStats {
 
 const NS_PER_MS = 1e6;
 
-/** @param seconds since the start instant. */
-export function toStats(native: NativeStats, blockSize: number, seconds: number, speed: number): BackupStats {
-  const { counters } = native;
+/** Bytes a second. */
+export interface Speeds {
+  done: number;
+  sweep: number;
+  drain: number;
+}
+
+export const STANDSTILL: Speeds = { done: 0, sweep: 0, drain: 0 };
+
+/** What the counters do not say. */
+export interface Surroundings {
+  /** The second tiers, for people. */
+  tiers?: readonly string[];
+  foreground?: ForegroundStats;
+}
+
+/** @param seconds since the start instant */
+export function toStats(
+  native: NativeStats,
+  blockSize: number,
+  seconds: number,
+  speeds: Speeds,
+  { tiers = [], foreground = {} }: Surroundings = {},
+): BackupStats {
+  const { counters, histograms } = native;
+  const speed = speeds.done;
   const totalBytes = native.listedBlocks * blockSize;
   const doneBytes = native.doneBlocks * blockSize;
   const capacity = native.slotsTotal + native.tier2Total;
@@ -98,6 +141,8 @@ export function toStats(native: NativeStats, blockSize: number, seconds: number,
     droppedBytes: native.droppedBytes,
     seconds,
     bytesPerSecond: speed,
+    sweepBytesPerSecond: speeds.sweep,
+    drainBytesPerSecond: speeds.drain,
     ...(left === 0 ? { secondsLeft: 0 } : speed > 0 ? { secondsLeft: left / speed } : {}),
     container: {
       slots: native.slotsTotal,
@@ -106,12 +151,19 @@ export function toStats(native: NativeStats, blockSize: number, seconds: number,
       usedBytes: native.slotsUsed * blockSize,
       tier2CapacityBytes: native.tier2Total * blockSize,
       tier2UsedBytes: native.tier2Used * blockSize,
-      fill: capacity === 0 ? 0 : (native.slotsUsed + native.tier2Used) / capacity,
+      tiers: native.tiers.map(({ total, used, lost }, number) => ({
+        description: tiers[number] ?? `second tier ${number + 1}`,
+        capacityBytes: total * blockSize,
+        usedBytes: used * blockSize,
+        lost,
+      })),
+      fill: capacity === 0 ? 0 : Math.min(1, (native.slotsUsed + native.tier2Used) / capacity),
     },
     writers: {
       captured: counters.captured,
       captureMs: counters.captureNs / NS_PER_MS,
       delayed: counters.delayed,
+      delayedNow: counters.delayedNow,
       delayedMs: counters.delayedNs / NS_PER_MS,
       held: counters.held,
       heldNow: counters.heldNow,
@@ -121,8 +173,37 @@ export function toStats(native: NativeStats, blockSize: number, seconds: number,
       discardsDropped: counters.discardsDropped,
       refused: counters.eagain,
     },
+    latency: {
+      capture: toLatency(histograms.capture, counters.captureNs, counters.captureMaxNs),
+      delay: toLatency(histograms.delay, counters.delayedNs, counters.delayedMaxNs),
+      hold: toLatency(histograms.hold, counters.heldNs, counters.heldMaxNs),
+    },
+    foreground,
     memory: { bufferBytes: native.bufferBytes, locked: native.memoryLocked },
   };
+}
+
+/** The speeds of a backup, of samples of its counters. */
+export class SpeedPanel {
+  readonly #blockSize: number;
+  readonly #done = new Speedometer();
+  readonly #sweep = new Speedometer();
+  readonly #drain = new Speedometer();
+
+  constructor(blockSize: number) {
+    this.#blockSize = blockSize;
+  }
+
+  sample(at: number, native: NativeStats): Speeds {
+    const { doneBlocks, sweptBlocks, capturedBlocks, slotsUsed, tier2Used } = native;
+    const drained = capturedBlocks - slotsUsed - tier2Used;
+    return {
+      done: this.#done.sample(at, doneBlocks * this.#blockSize),
+      sweep: this.#sweep.sample(at, sweptBlocks * this.#blockSize),
+      // each figure is exact, but they are not of one instant
+      drain: Math.max(0, this.#drain.sample(at, drained * this.#blockSize)),
+    };
+  }
 }
 
 /** Speed over the last few seconds, from samples a few times a second. */

@@ -1,8 +1,8 @@
 // The package as its users get it: npm pack, install the tarball in an empty
 // folder, import it, require it, run its command. Ends with the counts.
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { ensureBuilt, nodeGypEnvironment } from './lib/build.mjs';
 import { add, line, none, one } from './lib/counts.mjs';
 import { capture, ROOT } from './lib/run.mjs';
@@ -31,6 +31,8 @@ const { openEmbedded, startBackup, directoryTarget, restore, verify } = require(
 const NAMES = [
   'openOrigin',
   'openEmbedded',
+  'attachOrigin',
+  'detachOrigin',
   'startBackup',
   'BlockList',
   'memoryContainer',
@@ -42,6 +44,9 @@ const NAMES = [
   'verify',
   'readManifest',
 ];
+
+/** Adapters, and the optional peer of each. */
+const ADAPTERS = { 'prom-client': 'prom-client', opentelemetry: '@opentelemetry/api' };
 
 let total = none();
 /** One check; `run` gives a text when something is wrong. */
@@ -83,12 +88,19 @@ async function story() {
       'dist/index.d.ts',
       'dist/cli/main.js',
       'binding.gyp',
+      'kernel-module/Kbuild',
+      'kernel-module/Makefile',
+      'kernel-module/dkms.conf',
+      'kernel-module/compat/dm-snapbak-compat.h',
+      'kernel-module/include/uapi/linux/snapbak.h',
       'README.md',
       'LICENSE',
     ];
     const missing = wanted.filter((name) => !files.includes(`package/${name}`));
     if (!files.some((name) => name.startsWith('package/prebuilds/'))) missing.push('prebuilds/');
-    const stray = files.filter((name) => /^package\/(test|bench|scripts|build|\.ci)/.test(name));
+    const stray = files.filter((name) =>
+      /^package\/(test|bench|scripts|build|\.ci)|^package\/kernel-module\/.*\.(o|ko|mod|cmd)$/.test(name),
+    );
     if (missing.length > 0) return `missing: ${missing.join(', ')}`;
     return stray.length > 0 ? `does not belong there: ${stray.join(', ')}` : undefined;
   });
@@ -106,6 +118,17 @@ async function story() {
       if (missing.length > 0) throw new Error('not exported: ' + missing.join(', '));`;
     return succeeds(process.execPath, ['--input-type=module', '-e', program], { cwd: app });
   });
+  for (const [adapter, peer] of Object.entries(ADAPTERS)) {
+    const path = join(app, 'node_modules', peer);
+    await check(`${peer} is needed for its adapter alone`, async () => {
+      if (existsSync(path)) return `${path} came with the package`;
+      mkdirSync(dirname(path), { recursive: true });
+      symlinkSync(join(ROOT, 'node_modules', peer), path);
+      const program = `import { createBackupMetrics } from '@snapbak/core/${adapter}';
+        if (typeof createBackupMetrics().add !== 'function') throw new Error('it takes no backup');`;
+      return succeeds(process.execPath, ['--input-type=module', '-e', program], { cwd: app });
+    });
+  }
   await check('CommonJS can require it', () => {
     const program = "if (typeof require('@snapbak/core').startBackup !== 'function') process.exit(1)";
     return succeeds(process.execPath, ['-e', program], { cwd: app });
@@ -127,7 +150,12 @@ async function story() {
     if (!existsSync(join(app, 'node_modules/@snapbak/core/dist/index.d.ts'))) return 'there is no index.d.ts';
     writeFileSync(
       join(app, 'use.mts'),
-      "import { startBackup, BlockList } from '@snapbak/core';\nexport const both = [startBackup, BlockList] as const;\n",
+      "import { startBackup, BlockList } from '@snapbak/core';\nexport const both = [startBackup, BlockList] as const;\n" +
+        Object.keys(ADAPTERS)
+          .map(
+            (adapter) => `export type * as ${adapter.replace('-', '_')} from '@snapbak/core/${adapter}';\n`,
+          )
+          .join(''),
     );
     const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
     const types = join(ROOT, 'node_modules/@types');

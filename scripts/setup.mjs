@@ -8,7 +8,10 @@ import { ensureAddon, ensureNodeModules, ensurePlugin } from './lib/build.mjs';
 import {
   BUILD_PACKAGES,
   CHECK_PACKAGES,
+  DEBUG_KERNEL_PACKAGES,
   ensurePackages,
+  KERNEL_PACKAGES,
+  MODEL_PACKAGES,
   NATIVE_TEST_PACKAGES,
   SCENARIO_PACKAGES,
 } from './lib/packages.mjs';
@@ -18,7 +21,15 @@ import { good } from './lib/terminal.mjs';
 const { values } = parseArgs({ options: { rebuild: { type: 'boolean', default: false } } });
 
 try {
-  const packages = [...BUILD_PACKAGES, ...CHECK_PACKAGES, ...NATIVE_TEST_PACKAGES, ...SCENARIO_PACKAGES];
+  const packages = [
+    ...BUILD_PACKAGES,
+    ...CHECK_PACKAGES,
+    ...NATIVE_TEST_PACKAGES,
+    ...MODEL_PACKAGES,
+    ...SCENARIO_PACKAGES,
+    ...KERNEL_PACKAGES,
+    ...DEBUG_KERNEL_PACKAGES,
+  ];
   await ensurePackages(packages, 'for the checks and the tests');
   await ensureNodeModules();
   good('packages and node_modules are there');

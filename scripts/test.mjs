@@ -1,31 +1,53 @@
 // npm test: installs what the tests need when it may, builds, runs every suite,
 // and ends with one line: "N passed, N failed, N skipped".
-//   node scripts/test.mjs [--only native|unit|scenario|package]
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+//   node scripts/test.mjs [--only native|unit|model|scenario|kernel|package|kernel-debug]
+// kernel-debug, the kernel tests on the kernel with KASAN and lockdep, runs only when it is asked for;
+// with --minutes N, no file of them is begun after that time.
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ensureBuilt, ensureNodeModules } from './lib/build.mjs';
-import { add, fromMocha, line, none, notEmpty, one, parseLine } from './lib/counts.mjs';
+import {
+  add,
+  failuresOfCtest,
+  failuresOfMocha,
+  fromMocha,
+  line,
+  none,
+  notEmpty,
+  one,
+  parseLine,
+} from './lib/counts.mjs';
+import { ensureDebugKernel } from './lib/debug-kernel.mjs';
+import { ensureKernel, KERNELS } from './lib/kernels.mjs';
 import {
   BUILD_PACKAGES,
+  DEBUG_KERNEL_PACKAGES,
   ensurePackages,
+  KERNEL_PACKAGES,
   liveObstacles,
+  MODEL_PACKAGES,
   NATIVE_TEST_PACKAGES,
   SCENARIO_PACKAGES,
 } from './lib/packages.mjs';
-import { Failure, LOGS, ROOT, show, showAndKeep } from './lib/run.mjs';
+import { Failure, LOGS, quiet, ROOT, show, showAndKeep } from './lib/run.mjs';
 import { bad, bold, good, heading, note, seconds } from './lib/terminal.mjs';
 
-const { values } = parseArgs({ options: { only: { type: 'string' } } });
+const { values } = parseArgs({ options: { only: { type: 'string' }, minutes: { type: 'string' } } });
+const deadline = Date.now() + Number(values.minutes ?? Number.POSITIVE_INFINITY) * 60_000;
+
+/** What failed, for the end: an output that is long is often read from there. */
+const failures = [];
 
 /** Another script that ends with the line of counts. */
 async function script(path, args = []) {
   const { code, output } = await showAndKeep(process.execPath, [join(ROOT, path), ...args]);
   const counts = notEmpty(parseLine(output) ?? none());
+  failures.push(...failuresOfCtest(output));
   return code !== 0 && counts.failed === 0 ? { ...counts, failed: 1 } : counts;
 }
 
-async function mocha(name, args) {
+async function mocha(name, args, env = {}) {
   const report = join(LOGS, `mocha-${name}.json`);
   mkdirSync(LOGS, { recursive: true });
   rmSync(report, { force: true });
@@ -37,27 +59,78 @@ async function mocha(name, args) {
   ];
   // in CI, mocha would colour its output for a log file too
   if (!process.stdout.isTTY) reporter.push('--no-color');
-  const code = await show(join(ROOT, 'node_modules/.bin/mocha'), [...reporter, ...args]);
+  const code = await show(join(ROOT, 'node_modules/.bin/mocha'), [...reporter, ...args], { env });
   if (!existsSync(report)) {
     bad('mocha did not come to its end');
     return one(false);
   }
   const counts = notEmpty(fromMocha(report));
+  failures.push(...failuresOfMocha(report).map((text) => `${name}: ${text}`));
   return code !== 0 && counts.failed === 0 ? { ...counts, failed: 1 } : counts;
+}
+
+/** On Debian's kernels, and on the debug kernel alone: everything there is several times slower. */
+async function kernel() {
+  await Promise.all(Object.keys(KERNELS).map((name) => ensureKernel(name, { say: note })));
+  // before two files want it at once
+  await quiet('guest-programs', 'make', ['-C', join(ROOT, 'test/kernel/guest')]);
+  // two machines at once: each of them waits a good part of its time
+  return mocha('kernel', ['--parallel', '--jobs', '2', '--timeout', '900000', 'test/kernel/**/*.test.ts']);
+}
+async function kernelDebug() {
+  const { release, buildSeconds } = await ensureDebugKernel({ say: note });
+  note(`${release}, which took ${seconds(buildSeconds * 1000)} to build`);
+  const env = { SNAPBAK_TEST_KERNEL: 'debug' };
+  // the stories of the command line (1, 2, 4) start Node many times, which takes minutes each there
+  const files = readdirSync(join(ROOT, 'test/kernel')).filter((file) => /^3.*\.test\.ts$/.test(file));
+  let counts = none();
+  for (const file of files.sort()) {
+    if (Date.now() > deadline) {
+      note(`NOT RUN, the time is over: ${file}; "npm run test:kernel:debug" runs it`);
+      counts = add(counts, { ...none(), skipped: 1 });
+      continue;
+    }
+    counts = add(counts, await mocha('kernel-debug', ['--timeout', '3600000', `test/kernel/${file}`], env));
+  }
+  return counts;
 }
 
 const SUITES = {
   native: () => script('scripts/native-tests.mjs'),
   unit: () => mocha('unit', ['test/unit/**/*.test.ts']),
+  model: () =>
+    mocha('model', ['--parallel', '--jobs', '2', '--timeout', '600000', 'test/model/**/*.test.ts']),
   scenario: () => mocha('scenario', ['--timeout', '300000', 'test/scenario/**/*.test.ts']),
+  kernel,
   package: () => script('scripts/package-test.mjs'),
+  'kernel-debug': kernelDebug,
 };
+const UNASKED = Object.keys(SUITES).filter((name) => name !== 'kernel-debug');
 
 /** What a suite needs besides the build. */
-const PACKAGES = { native: NATIVE_TEST_PACKAGES, unit: [], scenario: SCENARIO_PACKAGES, package: [] };
+const PACKAGES = {
+  native: NATIVE_TEST_PACKAGES,
+  unit: [],
+  model: MODEL_PACKAGES,
+  scenario: SCENARIO_PACKAGES,
+  kernel: KERNEL_PACKAGES,
+  package: [],
+  'kernel-debug': [...KERNEL_PACKAGES, ...DEBUG_KERNEL_PACKAGES],
+};
+
+/** A suite that could not begin, because something cannot be had, must not hide the others. */
+async function suite(name) {
+  try {
+    return await SUITES[name]();
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    bad(error.message);
+    return one(false);
+  }
+}
 
 try {
-  const chosen = values.only === undefined ? Object.keys(SUITES) : [values.only];
+  const chosen = values.only === undefined ? UNASKED : [values.only];
   for (const name of chosen) {
     if (!(name in SUITES))
       throw new Failure(`--only ${name}: it is one of ${Object.keys(SUITES).join(', ')}`);
@@ -70,6 +143,9 @@ try {
       note(`${obstacle}: the scenarios with mounted file systems will fail here`);
     }
   }
+  if (chosen.some((name) => name.startsWith('kernel')) && process.getuid?.() !== 0) {
+    note('the kernel tests need root, to share this machine with a virtual one: they will fail here');
+  }
   await ensureNodeModules();
   if (chosen.some((name) => name !== 'native')) await ensureBuilt();
   const rows = [];
@@ -77,14 +153,15 @@ try {
   for (const name of chosen) {
     heading(`${name} tests`);
     const begin = Date.now();
-    const counts = await SUITES[name]();
+    const counts = await suite(name);
     rows.push({ name, counts, took: Date.now() - begin });
     total = add(total, counts);
   }
   heading('summary');
   for (const { name, counts, took } of rows) {
-    (counts.failed === 0 ? good : bad)(`${bold(name.padEnd(8))} ${line(counts)} (${seconds(took)})`);
+    (counts.failed === 0 ? good : bad)(`${bold(name.padEnd(12))} ${line(counts)} (${seconds(took)})`);
   }
+  for (const text of failures) bad(`failed: ${text}`);
   console.log(`\n${line(total)}`);
   process.exitCode = total.failed === 0 ? 0 : 1;
 } catch (error) {

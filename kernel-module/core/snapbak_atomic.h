@@ -12,6 +12,7 @@
 #ifdef __KERNEL__
 
 #include <linux/atomic.h>
+#include <linux/bitops.h>
 #include <linux/types.h>
 #include <asm/barrier.h>
 
@@ -47,6 +48,12 @@ static inline unsigned int snapbak_popcount(__u64 v)
 static inline unsigned int snapbak_lowest_bit(__u64 v)
 {
 	return __ffs64(v);
+}
+
+/* 0 for 0. */
+static inline unsigned int snapbak_bit_length(__u64 v)
+{
+	return fls64(v);
 }
 
 #else /* user space: C11 and C++ alike */
@@ -98,6 +105,12 @@ static inline unsigned int snapbak_popcount(__u64 v)
 static inline unsigned int snapbak_lowest_bit(__u64 v)
 {
 	return (unsigned int)__builtin_ctzll(v);
+}
+
+/* 0 for 0. */
+static inline unsigned int snapbak_bit_length(__u64 v)
+{
+	return v ? 64 - (unsigned int)__builtin_clzll(v) : 0;
 }
 
 #endif /* __KERNEL__ */

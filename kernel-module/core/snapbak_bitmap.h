@@ -36,7 +36,9 @@ static inline __u64 snapbak_bitmap_mask(__u64 first, __u64 count)
 /* Is @block pending? Acquire: a clear bit shows what was done before it. */
 static inline int snapbak_bitmap_test(const __u64 *map, __u64 block)
 {
-	return (snapbak_load_acquire(&map[block / SNAPBAK_WORD_BITS]) >> (block % SNAPBAK_WORD_BITS)) & 1;
+	__u64 word = snapbak_load_acquire(&map[block / SNAPBAK_WORD_BITS]);
+
+	return (word >> (block % SNAPBAK_WORD_BITS)) & 1;
 }
 
 /* The driver's half of the claim: true if @block was pending and is now the caller's. */

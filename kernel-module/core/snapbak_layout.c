@@ -40,7 +40,8 @@ static __u32 pow2_up(__u32 n)
  * Context: any; does not sleep.
  * Return: 0, or -EINVAL.
  */
-int snapbak_layout_compute(struct snapbak_shm *shm, __u64 origin_size, __u32 block_shift, __u32 nr_slots)
+int snapbak_layout_compute(struct snapbak_shm *shm, __u64 origin_size, __u32 block_shift,
+			   __u32 nr_slots)
 {
 	__u64 at = SNAPBAK_PAGE;
 
@@ -70,6 +71,8 @@ int snapbak_layout_compute(struct snapbak_shm *shm, __u64 origin_size, __u32 blo
 	return 0;
 }
 
+#ifndef __KERNEL__ /* the library's half, and a page of stack */
+
 /**
  * snapbak_layout_check() - is a mapped header what its own numbers say?
  * @shm: the header as mapped.
@@ -88,10 +91,13 @@ int snapbak_layout_check(const struct snapbak_shm *shm, __u64 map_size)
 		return -EPROTONOSUPPORT;
 	if (snapbak_layout_compute(&want, shm->origin_size, shm->block_shift, shm->nr_slots))
 		return -EPROTO;
-	if (want.map_size != shm->map_size || want.map_size != map_size || want.nr_blocks != shm->nr_blocks ||
+	if (want.map_size != shm->map_size || want.map_size != map_size ||
+	    want.nr_blocks != shm->nr_blocks ||
 	    want.nr_events != shm->nr_events || want.nr_free != shm->nr_free ||
 	    want.bitmap_off != shm->bitmap_off || want.event_off != shm->event_off ||
 	    want.free_off != shm->free_off || want.slots_off != shm->slots_off)
 		return -EPROTO;
 	return 0;
 }
+
+#endif /* __KERNEL__ */

@@ -81,9 +81,11 @@ static inline void snapbak_ring_put_event(struct snapbak_ring *ring, __u32 ahead
 }
 
 /* Copies one event out before anything of it is looked at. */
-static inline struct snapbak_event snapbak_ring_get_event(const struct snapbak_ring *ring, __u32 ahead)
+static inline struct snapbak_event snapbak_ring_get_event(const struct snapbak_ring *ring,
+							  __u32 ahead)
 {
-	struct snapbak_event *e = (struct snapbak_event *)ring->entries + snapbak_ring_index(ring, ahead);
+	__u32 index = snapbak_ring_index(ring, ahead);
+	struct snapbak_event *e = (struct snapbak_event *)ring->entries + index;
 	struct snapbak_event copy;
 
 	copy.block = snapbak_load_relaxed(&e->block);

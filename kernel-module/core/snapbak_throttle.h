@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
 /*
- * snapbak_throttle.h - how long a write that needs a capture is delayed.
+ * snapbak_throttle.h - at which pace writes that need a capture go on.
  *
- * A pure function of the fill and of the measured drain rate, so that both
+ * Pure functions of the fill and of the measured drain rate, so that both
  * drivers slow writers down alike and tests can look at the whole curve.
  */
 #ifndef SNAPBAK_THROTTLE_H
@@ -18,14 +18,16 @@ extern "C" {
 #define SNAPBAK_THROTTLE_CEILING_US 1000000u
 
 struct snapbak_throttle {
-	__u32 begin; /* slots in use at which delays begin; 0: never */
+	__u32 begin; /* slots in use above which writes are delayed; 0: never */
 	__u32 full; /* slots in use that count as full */
 	__u64 rate; /* drain rate, bytes a second; 0: unknown */
 	__u32 max_us; /* ceiling of one delay, microseconds */
 	__u32 block_size; /* bytes that one capture takes */
 };
 
-__u32 snapbak_throttle_delay_us(const struct snapbak_throttle *t, __u32 used);
+__u32 snapbak_throttle_interval_us(const struct snapbak_throttle *t, __u32 used);
+__u64 snapbak_throttle_depart_ns(__u64 *next, __u64 now, __u32 interval_us, __u64 blocks,
+				 __u32 max_us);
 
 #ifdef __cplusplus
 }

@@ -17,8 +17,11 @@ export interface FailureContext {
   /** The target, for people. */
   target: string;
   holdTimeout: number;
+  stallTimeout: number;
   /** What a target written in JavaScript threw last. */
   targetCause?: unknown;
+  /** The second tiers of the container, for people. */
+  tiers?: readonly string[];
 }
 
 /** The error for a notice that ends the session. */
@@ -29,8 +32,8 @@ export function failureOf(notice: FatalNotice, context: FailureContext): Snapbak
     case 'tier2-data':
       return new SnapbakError(
         'ERR_SNAPBAK_CONTAINER_LOST',
-        `the backup of ${context.origin} broke: the second tier of the container failed ` +
-          `(${errnoName(notice.errno)}) with blocks that were nowhere else; the origin is unharmed; ` +
+        `the backup of ${context.origin} broke: the second tier of the container, ` +
+          `${context.tiers?.[notice.tier] ?? `number ${notice.tier + 1}`}, failed (${errnoName(notice.errno)}) with blocks that were nowhere else; the origin is unharmed; ` +
           'check that disk, or use another container',
         { errno: notice.errno },
       );
@@ -70,7 +73,7 @@ const REASONS: Record<NativeReason, [SnapbakErrorCode, string]> = {
   'hold-timeout': ['ERR_SNAPBAK_HOLD_TIMEOUT', ''],
   protocol: ['ERR_SNAPBAK_PROTOCOL', 'the driver found rubbish in the shared memory; please report this'],
   'origin-gone': ['ERR_SNAPBAK_BROKEN', 'the origin was closed or removed'],
-  stalled: ['ERR_SNAPBAK_BROKEN', 'nothing was drained for too long'],
+  stalled: ['ERR_SNAPBAK_STALLED', ''],
 };
 
 function brokenError(reason: NativeReason, errno: number, context: FailureContext): SnapbakError {
@@ -79,7 +82,10 @@ function brokenError(reason: NativeReason, errno: number, context: FailureContex
     reason === 'hold-timeout'
       ? `a write was held longer than ${context.holdTimeout} ms, because the container was full; take a larger ` +
         "container, a faster target, a longer holdTimeout, or onFull: 'hold'"
-      : known;
+      : reason === 'stalled'
+        ? `nothing was drained for ${context.stallTimeout} ms, while writes were held; see what keeps the target ` +
+          'or this process, or take a longer stallTimeout'
+        : known;
   const name = errno === 0 ? '' : ` (${errnoName(errno)})`;
   return new SnapbakError(
     code,
@@ -108,10 +114,16 @@ export function endState(error: SnapbakError): EndState {
   return error.code === 'ERR_SNAPBAK_ABORTED' ? 'aborted' : 'broken';
 }
 
+const OF_SESSION: readonly SnapbakErrorCode[] = [
+  'ERR_SNAPBAK_DRIVER_GONE',
+  'ERR_SNAPBAK_BROKEN',
+  'ERR_SNAPBAK_HOLD_TIMEOUT',
+  'ERR_SNAPBAK_STALLED',
+];
+
 /** The session may still break while it finishes; all else is a failure to keep what was copied. */
 export function finishState(error: Error): EndState {
   const code = SnapbakError.is(error) ? error.code : undefined;
   if (code === 'ERR_SNAPBAK_ABORTED') return 'aborted';
-  const ofSession = ['ERR_SNAPBAK_DRIVER_GONE', 'ERR_SNAPBAK_BROKEN', 'ERR_SNAPBAK_HOLD_TIMEOUT'];
-  return code !== undefined && ofSession.includes(code) ? 'broken' : 'failed';
+  return code !== undefined && OF_SESSION.includes(code) ? 'broken' : 'failed';
 }

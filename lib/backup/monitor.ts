@@ -5,7 +5,8 @@
 import type { NativeStats } from '../binding.js';
 import type { EventChannel } from '../events.js';
 import type { Clock } from '../scheduler/clock.js';
-import { type BackupStats, Speedometer, toStats } from '../stats.js';
+import type { ForegroundStats } from '../scheduler/governor.js';
+import { type BackupStats, SpeedPanel, STANDSTILL, toStats } from '../stats.js';
 
 /** Four times a second. */
 export const SAMPLE_MS = 250;
@@ -14,6 +15,10 @@ export interface MonitorOptions {
   /** The counters, while the session is there. */
   read(): NativeStats;
   blockSize: number;
+  /** The second tiers, for people. */
+  tiers?: readonly string[];
+  /** How the sweep yields to the application. */
+  foreground?: () => ForegroundStats;
   channel: EventChannel;
   clock: Clock;
 }
@@ -21,8 +26,8 @@ export interface MonitorOptions {
 export class Monitor {
   readonly #options: MonitorOptions;
   readonly #startedAt: number;
-  readonly #speedometer = new Speedometer();
-  #speed = 0;
+  readonly #panel: SpeedPanel;
+  #speeds = STANDSTILL;
   #native: NativeStats;
   #stats: BackupStats;
   #told = { spilled: 0, delayed: 0, delayedNs: 0, held: 0, heldNow: 0 };
@@ -33,8 +38,9 @@ export class Monitor {
     this.#options = options;
     this.#startedAt = options.clock.now();
     this.#native = options.read();
-    this.#stats = toStats(this.#native, options.blockSize, 0, 0);
-    this.#speedometer.sample(this.#startedAt, this.#stats.doneBytes);
+    this.#stats = this.#figures();
+    this.#panel = new SpeedPanel(options.blockSize);
+    this.#panel.sample(this.#startedAt, this.#native);
     this.#arm();
   }
 
@@ -42,7 +48,7 @@ export class Monitor {
   stats(): BackupStats {
     if (!this.#ended) {
       this.#native = this.#options.read();
-      this.#stats = toStats(this.#native, this.#options.blockSize, this.#seconds(), this.#speed);
+      this.#stats = this.#figures();
     }
     return this.#stats;
   }
@@ -60,9 +66,10 @@ export class Monitor {
     return this.#stats;
   }
 
-  /** The second tier failed and was given up. */
-  tier2Lost(errno: number): void {
-    this.#pushSpill(true, errno);
+  /** A second tier failed and was given up. */
+  tier2Lost(errno: number, tier: number): void {
+    const lost = this.stats().container.tiers[tier]?.description;
+    this.#pushSpill(true, { errno, ...(lost === undefined ? {} : { tier: lost }) });
   }
 
   #arm(): void {
@@ -74,16 +81,16 @@ export class Monitor {
 
   #sample(): void {
     const { clock, channel } = this.#options;
-    const done = this.stats().doneBytes;
-    this.#speed = this.#speedometer.sample(clock.now(), done);
-    this.#stats = toStats(this.#native, this.#options.blockSize, this.#seconds(), this.#speed);
+    this.stats();
+    this.#speeds = this.#panel.sample(clock.now(), this.#native);
+    this.#stats = this.#figures();
     channel.push({ event: 'progress', ...this.#stats });
     if (this.#native.spilledBlocks > this.#told.spilled) this.#pushSpill(false);
     this.#pushThrottle();
     this.#pushHold();
   }
 
-  #pushSpill(lost: boolean, errno?: number): void {
+  #pushSpill(lost: boolean, how: { errno?: number; tier?: string } = {}): void {
     const { spilledBlocks } = this.#native;
     this.#options.channel.push({
       event: 'spill',
@@ -92,7 +99,7 @@ export class Monitor {
       usedBytes: this.#stats.container.tier2UsedBytes,
       capacityBytes: this.#stats.container.tier2CapacityBytes,
       lost,
-      ...(errno === undefined ? {} : { errno }),
+      ...how,
     });
     this.#told.spilled = spilledBlocks;
   }
@@ -121,6 +128,12 @@ export class Monitor {
     });
     this.#told.held = held;
     this.#told.heldNow = heldNow;
+  }
+
+  #figures(): BackupStats {
+    const { blockSize, tiers = [], foreground = () => ({}) } = this.#options;
+    const around = { tiers, foreground: foreground() };
+    return toStats(this.#native, blockSize, this.#seconds(), this.#speeds, around);
   }
 
   #seconds(): number {

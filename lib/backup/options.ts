@@ -4,9 +4,11 @@
 import { expectInteger, expectOneOf, expectOptions } from '../arguments.js';
 import { BlockList } from '../blocks/block-list.js';
 import type { Container } from '../container/container.js';
+import { tieredContainer } from '../container/tiered-container.js';
 import type { Watermarks } from '../container/watermarks.js';
 import { show } from '../extent.js';
 import type { Origin } from '../origin.js';
+import type { LatencyGoal } from '../scheduler/governor.js';
 import type { CustomTarget } from '../target/custom-target.js';
 import type { BackupTarget } from '../target/target.js';
 import { targetFrom } from '../target/target-from.js';
@@ -22,8 +24,11 @@ export interface BackupOptions {
   target: BackupTarget | CustomTarget;
   /** What is in the backup. Default: all of the origin. */
   blocks?: BlockList;
-  /** Where captured blocks wait for the target. Default: memory, a 64th of the origin, 4 to 64 MiB. */
-  container?: Container;
+  /**
+   * Where captured blocks wait for the target; a list: in order of preference,
+   * as `tieredContainer` makes it. Default: memory, a 64th of the origin, 4 to 64 MiB.
+   */
+  container?: Container | readonly Container[];
   /** Unit of tracking in bytes: a power of two from 4 KiB to 1 MiB. Default: 64 KiB. */
   blockSize?: number;
   /**
@@ -32,8 +37,21 @@ export interface BackupOptions {
    * target takes it, whatever the rate: to slow that would slow writers.
    */
   rate?: number | undefined;
-  /** Fill levels of the slots at which policies begin. Default: low 0.5, high 0.75, full 1. */
+  /**
+   * The mean time in milliseconds, from 0.01 to 60,000, that requests of the
+   * application should take at most: above it, the sweep is slowed down, to a
+   * twentieth of its speed if it must be. `auto` (default): twice what they take
+   * without the sweep, which is measured. `none`: never slowed down.
+   */
+  latencyGoal?: LatencyGoal;
+  /** Fill levels of the slots at which policies begin. Default: low 0.5, high and drainTo 0.75, full 1. */
   watermarks?: Watermarks;
+  /**
+   * The longest that a write which needs a capture is delayed between the
+   * watermarks `high` and `full`, milliseconds from 0 (never) to 1000.
+   * Default: 1000. Other writes are never delayed.
+   */
+  maxDelay?: number;
   /**
    * The longest that a write is held when the container is full, milliseconds
    * from 1 to 86,400,000. Default: 30,000. What happens then is `onFull`.
@@ -44,6 +62,12 @@ export interface BackupOptions {
    * goes on. `hold`: keep holding while this process lives.
    */
   onFull?: 'break' | 'hold';
+  /**
+   * While writes are held and nothing at all was drained for so long, this
+   * process counts as dead: the backup breaks and the writes go on, whatever
+   * `onFull` says. Milliseconds from 1 to 86,400,000, 0 for never. Default: 60,000.
+   */
+  stallTimeout?: number;
   /**
    * How long the start may wait for writes in flight, milliseconds from 1 to
    * 600,000. Default: 10,000.
@@ -61,9 +85,12 @@ export interface CheckedOptions {
   container: Container | undefined;
   blockSize: number;
   rate: number | undefined;
+  latencyGoal: LatencyGoal;
   watermarks: Watermarks | undefined;
+  maxDelay: number;
   holdTimeout: number;
   onFull: 'break' | 'hold';
+  stallTimeout: number;
   startTimeout: number;
   signal: AbortSignal | undefined;
 }
@@ -84,9 +111,12 @@ const KNOWN = [
   'container',
   'blockSize',
   'rate',
+  'latencyGoal',
   'watermarks',
+  'maxDelay',
   'holdTimeout',
   'onFull',
+  'stallTimeout',
   'startTimeout',
   'signal',
 ];
@@ -94,11 +124,15 @@ const KNOWN = [
 /** @throws TypeError or RangeError that names the option and the value. */
 export function checkOptions(options: BackupOptions): CheckedOptions {
   expectOptions('options', options, KNOWN);
-  const { blockSize = 65_536, holdTimeout = 30_000, onFull = 'break', startTimeout = 10_000 } = options;
+  const { blockSize = 65_536, latencyGoal = 'auto', maxDelay = 1000, startTimeout = 10_000 } = options;
+  const { holdTimeout = 30_000, onFull = 'break', stallTimeout = 60_000 } = options;
   expectMethod('options.origin', options.origin, 'createSession', 'an origin, of openOrigin or openEmbedded');
   const target = targetFrom(options.target);
-  if (options.container !== undefined) {
-    expectMethod('options.container', options.container, 'open', 'a container, e.g. memoryContainer(bytes)');
+  const container = Array.isArray(options.container)
+    ? tieredContainer(options.container)
+    : (options.container as Container | undefined);
+  if (container !== undefined) {
+    expectMethod('options.container', container, 'open', 'a container, e.g. memoryContainer(bytes)');
   }
   if (options.blocks !== undefined && !(options.blocks instanceof BlockList)) {
     throw new TypeError(`options.blocks must be a BlockList, not ${show(options.blocks)}`);
@@ -108,8 +142,11 @@ export function checkOptions(options: BackupOptions): CheckedOptions {
     throw new RangeError(`options.blockSize must be a power of two, not ${blockSize}`);
   }
   checkRate('options.rate', options.rate);
+  checkLatencyGoal('options.latencyGoal', latencyGoal);
+  expectInteger('options.maxDelay', maxDelay, 0, 1000);
   expectInteger('options.holdTimeout', holdTimeout, 1, 86_400_000);
   expectOneOf('options.onFull', onFull, ['break', 'hold']);
+  expectInteger('options.stallTimeout', stallTimeout, 0, 86_400_000);
   expectInteger('options.startTimeout', startTimeout, 1, 600_000);
   if (options.signal !== undefined) {
     expectMethod('options.signal', options.signal, 'addEventListener', 'an AbortSignal');
@@ -118,12 +155,15 @@ export function checkOptions(options: BackupOptions): CheckedOptions {
     origin: options.origin,
     target,
     blocks: options.blocks,
-    container: options.container,
+    container,
     blockSize,
     rate: options.rate,
+    latencyGoal,
     watermarks: options.watermarks,
+    maxDelay,
     holdTimeout,
     onFull,
+    stallTimeout,
     startTimeout,
     signal: options.signal,
   };
@@ -132,6 +172,15 @@ export function checkOptions(options: BackupOptions): CheckedOptions {
 /** A rate is a whole number of bytes a second, or absent. */
 export function checkRate(name: string, rate: unknown): void {
   if (rate !== undefined) expectInteger(name, rate, 1);
+}
+
+function checkLatencyGoal(name: string, goal: unknown): void {
+  if (goal === 'auto' || goal === 'none') return;
+  if (typeof goal !== 'number')
+    throw new TypeError(`${name} must be a number, auto or none, not ${show(goal)}`);
+  if (!(goal >= 0.01 && goal <= 60_000)) {
+    throw new RangeError(`${name} must be from 0.01 to 60000 milliseconds, not ${goal}`);
+  }
 }
 
 function expectMethod(name: string, value: unknown, method: string, what: string): void {

@@ -7,12 +7,18 @@
  * failed (all copied, but not made durable), aborted (by the user)
  */
 import type { NativeNotice } from '../binding.js';
+import { Throttle } from '../container/throttle.js';
+import type { ResolvedWatermarks } from '../container/watermarks.js';
+import { publish } from '../diagnostics.js';
 import { SnapbakError } from '../errors.js';
 import { type BackupEvent, EventChannel } from '../events.js';
 import { type Extent, flatten } from '../extent.js';
+import type { RequestTotals } from '../host.js';
 import type { Manifest } from '../manifest.js';
 import { fromNative, isNativeError } from '../native-errors.js';
+import type { Origin } from '../origin.js';
 import { type Clock, systemClock } from '../scheduler/clock.js';
+import { Governor, type LatencyGoal } from '../scheduler/governor.js';
 import { Scheduler } from '../scheduler/scheduler.js';
 import type { BackupStats } from '../stats.js';
 import { draftOf, runsOf } from './draft.js';
@@ -50,8 +56,14 @@ export interface Begun extends Resources {
   createdAt: Date;
   startedAt: Date;
   armMs: number;
+  freezeMs: number;
   rate: number | undefined;
+  latencyGoal: LatencyGoal;
+  origin: Origin;
+  watermarks: ResolvedWatermarks;
+  maxDelay: number;
   holdTimeout: number;
+  stallTimeout: number;
   signal: AbortSignal | undefined;
 }
 
@@ -60,8 +72,10 @@ export class RunningBackup {
   readonly startedAt: Date;
   readonly finished: Promise<BackupResult>;
   readonly #begun: Begun;
-  readonly #channel = new EventChannel();
+  readonly #channel = new EventChannel((event) => publish(this.id, this.#begun.spec, event));
   readonly #scheduler: Scheduler;
+  readonly #governor: Governor;
+  readonly #throttle: Throttle;
   readonly #monitor: Monitor;
   readonly #invalid: number[] = [];
   readonly #onSignal = () => this.#give(abortedError(this.#begun.signal?.reason));
@@ -84,7 +98,23 @@ export class RunningBackup {
     });
     this.finished.catch(() => {}); // whoever does not listen must not die of it
     const { session, blockSize, info } = begun;
-    this.#monitor = new Monitor({ read: () => session.stats(), blockSize, channel: this.#channel, clock });
+    this.#governor = new Governor({
+      goal: begun.latencyGoal,
+      rate: begun.rate,
+      foreground: () => this.#foreground(),
+      queuedBytes: () => session.stats().queuedWorkBytes,
+      sweptBytes: () => session.stats().sweptBlocks * blockSize,
+      apply: (rate) => this.#scheduler.setRate(rate),
+      clock,
+    });
+    this.#monitor = new Monitor({
+      read: () => session.stats(),
+      blockSize,
+      tiers: this.#tiers,
+      foreground: () => this.#governor.stats,
+      channel: this.#channel,
+      clock,
+    });
     this.#scheduler = new Scheduler({
       blocks: begun.list,
       blockSize,
@@ -98,12 +128,21 @@ export class RunningBackup {
       },
       clock,
     });
+    const { watermarks, maxDelay } = begun;
+    this.#throttle = new Throttle({
+      watermarks,
+      blockSize,
+      maxDelay,
+      read: () => session.stats(),
+      apply: (throttle) => session.setThrottle(throttle),
+      clock,
+    });
     begun.signal?.addEventListener('abort', this.#onSignal, { once: true });
   }
 
   /** Tells that the point in time is fixed, and lets the sweep begin. */
   begin(): void {
-    const { info, blockSize, spec, armMs, list } = this.#begun;
+    const { info, blockSize, spec, armMs, freezeMs, list } = this.#begun;
     const { totalBytes, listedBlocks } = this.#monitor.stats();
     this.#channel.push({
       event: 'started',
@@ -111,11 +150,14 @@ export class RunningBackup {
       origin: spec,
       startedAt: this.startedAt,
       armMs,
+      freezeMs,
       size: info.size,
       blockSize,
       listedBlocks,
       listedBytes: Math.min(totalBytes, list.bytes),
     });
+    this.#throttle.start();
+    this.#governor.start();
     this.#scheduler.start();
   }
 
@@ -151,7 +193,7 @@ export class RunningBackup {
 
   setRate(bytesPerSecond: number | undefined): void {
     checkRate('bytesPerSecond', bytesPerSecond);
-    this.#scheduler.setRate(bytesPerSecond);
+    this.#governor.setRate(bytesPerSecond);
   }
 
   async abort(reason?: unknown): Promise<void> {
@@ -176,7 +218,7 @@ export class RunningBackup {
         this.#noteInvalid(notice.block, notice.errno);
         return;
       case 'tier2-lost':
-        this.#monitor.tier2Lost(notice.errno);
+        this.#monitor.tier2Lost(notice.errno, notice.tier);
         return;
       default: {
         const error = this.#failure(notice);
@@ -184,6 +226,18 @@ export class RunningBackup {
         this.#ending ??= this.#breakOff(endState(error), error);
       }
     }
+  }
+
+  /** What the container made writers wait is not the device's doing: it is left out. */
+  async #foreground(): Promise<RequestTotals> {
+    const { io, ioNs, delayedNs, heldNs } = this.#begun.session.stats().counters;
+    const { requests, ms } = (await this.#begun.origin.requestTotals()) ?? { requests: io, ms: ioNs / 1e6 };
+    return { requests, ms: ms - (delayedNs + heldNs) / 1e6 };
+  }
+
+  /** The second tiers, for people. */
+  get #tiers(): string[] {
+    return (this.#begun.container.tiers ?? []).map(({ description }) => description);
   }
 
   #noteInvalid(block: number, errno: number): void {
@@ -203,6 +257,8 @@ export class RunningBackup {
   async #complete(): Promise<void> {
     const { session, target } = this.#begun;
     this.#state = 'finishing';
+    this.#throttle.stop();
+    this.#governor.stop();
     this.#scheduler.stop();
     let manifest: Manifest;
     try {
@@ -234,12 +290,14 @@ export class RunningBackup {
   }
 
   #failure(notice: FatalNotice): SnapbakError {
-    const { spec, holdTimeout, targetName, targetCause } = this.#begun;
+    const { spec, holdTimeout, stallTimeout, targetName, targetCause } = this.#begun;
     return failureOf(notice, {
       origin: spec,
       target: targetName,
       holdTimeout,
+      stallTimeout,
       targetCause: targetCause(),
+      tiers: this.#tiers,
     });
   }
 
@@ -247,6 +305,8 @@ export class RunningBackup {
   async #breakOff(state: EndState, error: Error): Promise<void> {
     const { session, target } = this.#begun;
     this.#state = state;
+    this.#throttle.stop();
+    this.#governor.stop();
     this.#scheduler.stop();
     await session.abort().catch(() => {}); // it may be broken, or gone, already
     const stats = this.#monitor.end();

@@ -5,22 +5,37 @@ import { type Command, Option } from 'commander';
 import { startBackup } from '../backup.js';
 import { BlockList } from '../blocks/block-list.js';
 import { parseContainer } from '../container/parse.js';
+import type { Watermarks } from '../container/watermarks.js';
 import { openOrigin } from '../origin.js';
+import type { LatencyGoal } from '../scheduler/governor.js';
 import { deviceTarget } from '../target/device-target.js';
 import { directoryTarget } from '../target/directory-target.js';
 import { backupView } from './backup-view.js';
 import type { Cli } from './cli.js';
 import { EXIT } from './exit-status.js';
 import { interruptible } from './interrupt.js';
-import { blockSizeValue, durationValue, listValue, rateValue } from './values.js';
+import {
+  blockSizeValue,
+  delayValue,
+  durationValue,
+  latencyGoalValue,
+  listValue,
+  ORIGIN,
+  rateValue,
+  watermarksValue,
+} from './values.js';
 
 interface Flags {
   container?: string[];
   blocks: string;
   blockSize: number;
   rate?: number;
+  latencyGoal: LatencyGoal;
+  watermarks?: Watermarks;
+  maxDelay: number;
   holdTimeout: number;
   onFull: 'break' | 'hold';
+  stallTimeout: number;
   startTimeout: number;
   targetDevice?: string;
   force?: boolean;
@@ -34,14 +49,22 @@ manifest says that it is complete.
 
 Containers hold captured blocks until the target has them:
   memory:SIZE       slots in memory (default 64M)
-  file:PATH:SIZE    a file as a second tier, on another disk than the origin
+  file:PATH:SIZE    a file as a second tier, on another disk than the origin; with
+                    the kernel driver also on the origin's own ext2/3/4 or xfs
   device:PATH       a partition or an external device as a second tier
---container may be given twice, for memory and a second tier.
+--container may be given several times: for memory, and for second tiers in order
+of preference. Blocks go to the first that has room; if one fails, the others go on.
+
+When the memory fills faster than the target takes it, three things happen in
+this order: blocks spill to the second tier (above "low"); writes that would need
+more of it are slowed down to the speed of the target ("high"); such writes are
+held while it is drained to "drain-to" ("full"). Other writes go on as ever.
 
 A first Ctrl-C ends the session cleanly: held writes go on, the backup is marked
 broken, the exit status is 3. A second one leaves at once.
 
 Examples:
+  snapbak backup /dev/mapper/vg-data /backup/monday
   snapbak backup unix:/run/vm1.control /backup/monday
   snapbak backup unix:/run/vm1.control /backup/monday --rate 200M \\
       --container memory:256M --container file:/var/tmp/tier2:20G`;
@@ -50,7 +73,7 @@ export function registerBackup(program: Command, cli: Cli): void {
   program
     .command('backup')
     .description('take a point-in-time backup of an origin that is being written to')
-    .argument('<origin>', 'unix:CONTROL_SOCKET, of "snapbak serve --control"')
+    .argument('<origin>', ORIGIN)
     .argument('<directory>', 'new or empty directory for the backup')
     .option('--container <spec>', 'where captured blocks wait; repeatable (default: memory:64M)', listValue)
     .option('--blocks <list>', 'all, or a file with a line "START LENGTH" an extent', 'all')
@@ -65,6 +88,24 @@ export function registerBackup(program: Command, cli: Cli): void {
       rateValue,
     )
     .addOption(
+      new Option(
+        '--latency-goal <time>',
+        'the sweep yields when requests of applications take longer; auto: twice what they take without it; none: never',
+      )
+        .argParser(latencyGoalValue)
+        .default('auto'),
+    )
+    .option(
+      '--watermarks <list>',
+      'fill of the memory at which policies begin, e.g. low=0.5,high=0.75,full=1,drain-to=0.75',
+      watermarksValue,
+    )
+    .addOption(
+      new Option('--max-delay <time>', 'the longest that a write is slowed down before it is full; 0: never')
+        .argParser(delayValue)
+        .default(1000, '1s'),
+    )
+    .addOption(
       new Option('--hold-timeout <time>', 'the longest that a write is held when the container is full')
         .argParser(durationValue)
         .default(30_000, '30s'),
@@ -73,6 +114,11 @@ export function registerBackup(program: Command, cli: Cli): void {
       new Option('--on-full <policy>', 'when that time is over: break the backup, or keep holding')
         .choices(['break', 'hold'])
         .default('break'),
+    )
+    .addOption(
+      new Option('--stall-timeout <time>', 'writes are held and nothing is drained for so long: break')
+        .argParser(durationValue)
+        .default(60_000, '60s'),
     )
     .addOption(
       new Option('--start-timeout <time>', 'the longest wait for writes in flight at the start')
@@ -95,7 +141,8 @@ async function runBackup(
   cli: Cli,
   signal: AbortSignal,
 ): Promise<void> {
-  const { blockSize, rate, holdTimeout, onFull, startTimeout, force = false, json = false } = flags;
+  const { blockSize, rate, latencyGoal, maxDelay, holdTimeout, onFull, stallTimeout, startTimeout } = flags;
+  const { force = false, json = false } = flags;
   const container =
     flags.container === undefined ? {} : { container: parseContainer(flags.container, { force }) };
   const target =
@@ -109,10 +156,14 @@ async function runBackup(
     target,
     ...blocks,
     ...container,
+    ...(flags.watermarks === undefined ? {} : { watermarks: flags.watermarks }),
     blockSize,
     rate,
+    latencyGoal,
+    maxDelay,
     holdTimeout,
     onFull,
+    stallTimeout,
     startTimeout,
     signal,
   });

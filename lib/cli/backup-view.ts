@@ -54,7 +54,10 @@ class TextView implements BackupView {
       case 'spill':
         if (event.lost) {
           const why = event.errno === undefined ? '' : ` (${errnoName(event.errno)})`;
-          this.#warn(`the second tier of the container failed${why} and was given up; memory goes on alone`);
+          this.#warn(
+            `the second tier of the container, ${event.tier ?? 'unnamed'}, failed${why} and was given up; ` +
+              'what is left of the container goes on',
+          );
         }
         return;
       case 'invalid-block':
@@ -150,18 +153,26 @@ export function meterText(stats: BackupStats): string {
   const { container, writers } = stats;
   const left = stats.secondsLeft === undefined ? '' : `, ${formatSeconds(stats.secondsLeft)} left`;
   const now = writers.heldNow > 0 ? ` (${writers.heldNow} now)` : '';
+  const { sweepLimit } = stats.foreground;
+  const yields = sweepLimit === undefined ? '' : `, yields at ${formatSize(sweepLimit)}/s`;
   return (
     `${formatSize(stats.doneBytes)} of ${formatSize(stats.totalBytes)}, ` +
-    `${formatSize(Math.round(stats.bytesPerSecond))}/s${left} | container ${Math.round(100 * container.fill)}% | ` +
+    `${formatSize(Math.round(stats.bytesPerSecond))}/s${yields}${left} | container ${Math.round(100 * container.fill)}% | ` +
     `${writers.captured} captured, ${writers.delayed} delayed, ${writers.held} held${now}`
   );
+}
+
+/** What writers met at the start instant, milliseconds. */
+export function stillness(armMs: number, freezeMs: number): string {
+  const arm = `writes stood still for ${Number(armMs.toFixed(3))} ms`;
+  return freezeMs === 0 ? arm : `${arm}, file systems were frozen for ${Number(freezeMs.toFixed(3))} ms`;
 }
 
 function startedLines(event: StartedEvent): string[] {
   return [
     `started ${event.startedAt.toISOString()}: the backup is ${event.origin} as of this instant`,
     `  ${formatSize(event.listedBytes)} of ${formatSize(event.size)} in blocks of ${formatSize(event.blockSize)}; ` +
-      `writes stood still for ${Number(event.armMs.toFixed(3))} ms; id ${event.id}`,
+      `${stillness(event.armMs, event.freezeMs)}; id ${event.id}`,
   ];
 }
 

@@ -9,8 +9,11 @@ import { promisify } from 'node:util';
 import type { Command } from 'commander';
 import { binding, type NativeBinding } from '../binding.js';
 import { formatSize } from '../extent.js';
+import { TOOL_VERSION } from '../manifest.js';
+import { type ModuleFacts, moduleFacts } from '../module/facts.js';
 import { findNbdkit, findPlugin } from '../serve/nbdkit.js';
 import type { Cli } from './cli.js';
+import { moduleChecks } from './doctor-module.js';
 import { EXIT } from './exit-status.js';
 
 /** One thing that was looked at. */
@@ -33,6 +36,8 @@ export interface Machine {
   plugin(): string;
   /** The first line that a program says of its version; rejects if there is none. */
   version(program: string): Promise<string>;
+  /** Of the kernel module; rejects where the addon cannot be loaded. */
+  moduleFacts(): Promise<ModuleFacts>;
 }
 
 const thisMachine: Machine = {
@@ -47,6 +52,7 @@ const thisMachine: Machine = {
     const { stdout } = await promisify(execFile)(program, ['--version'], { timeout: 10_000 });
     return stdout.split('\n')[0]!.trim();
   },
+  moduleFacts: () => moduleFacts(),
 };
 
 export function registerDoctor(program: Command, cli: Cli, machine: Machine = thisMachine): void {
@@ -72,6 +78,7 @@ export async function examine(machine: Machine): Promise<Check[]> {
     await checkNbdkit(machine),
     checkPlugin(machine),
     await checkNbdfuse(machine),
+    ...(await checkKernelDriver(machine)),
   ];
 }
 
@@ -155,13 +162,21 @@ async function checkNbdfuse(machine: Machine): Promise<Check> {
   }
 }
 
+async function checkKernelDriver(machine: Machine): Promise<Check[]> {
+  try {
+    return moduleChecks(await machine.moduleFacts(), TOOL_VERSION, machine.binding().abiVersion);
+  } catch (error) {
+    return [{ name: 'module', state: 'note', found: `unknown: ${firstLine(error)}` }];
+  }
+}
+
 function firstLine(error: unknown): string {
   return String((error as Error | undefined)?.message ?? error).split('\n')[0]!;
 }
 
 function checkLines({ name, state, found, advice }: Check): string[] {
   const mark = { good: 'ok', note: '--', missing: 'MISSING' }[state];
-  const lines = [`${mark.padEnd(8)}${name.padEnd(9)}${found}`];
-  if (advice !== undefined) lines.push(`${' '.repeat(17)}${advice}`);
+  const lines = [`${mark.padEnd(8)}${name.padEnd(14)}${found}`];
+  if (advice !== undefined) lines.push(`${' '.repeat(22)}${advice}`);
   return lines;
 }

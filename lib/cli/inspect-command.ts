@@ -2,11 +2,11 @@
  * `snapbak inspect DIR`: what a backup is, and what it holds, at a glance.
  * Reads the manifest and the checksums, never the image.
  */
-import { constants } from 'node:fs';
 import type { Command } from 'commander';
+import { BackupFolder } from '../backup-folder.js';
 import { binding } from '../binding.js';
 import { formatSize } from '../extent.js';
-import { type Manifest, openPlain, readManifest } from '../manifest.js';
+import { type Manifest, readManifest } from '../manifest.js';
 import { BlockMap, LEGEND, markZeroes } from './block-map.js';
 import type { Cli } from './cli.js';
 import { formatSeconds } from './values.js';
@@ -31,7 +31,8 @@ export function registerInspect(program: Command, cli: Cli): void {
 /** The picture is better with the zeroes in it, but an inspection does not fail for want of them. */
 async function lookForZeroes(directory: string, manifest: Manifest, map: BlockMap): Promise<boolean> {
   try {
-    await using file = await openPlain(directory, manifest.checksums.name, constants.O_RDONLY);
+    await using folder = await BackupFolder.open(directory);
+    await using file = await folder.openFile(manifest.checksums.name);
     return await markZeroes(map, manifest, file, binding().crc32c);
   } catch {
     return false;

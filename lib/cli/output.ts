@@ -6,6 +6,19 @@
 import { errnoName, SnapbakError } from '../errors.js';
 import { EXIT, exitStatusOf } from './exit-status.js';
 
+/** What a terminal obeys instead of showing: control characters but tab and line feed, and changes of direction. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what it is about
+const COMMANDS = /[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g;
+
+/**
+ * Text of any source as a terminal may show it. Names and messages come from
+ * manifests, drivers and programs; they must not move the cursor, paint over
+ * what is above, or type.
+ */
+function shown(text: string): string {
+  return text.replace(COMMANDS, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
 /** The part of a stream that is needed here. */
 export interface Sink {
   write(text: string): unknown;
@@ -31,14 +44,19 @@ export class Output {
     return this.#err.isTTY === true;
   }
 
+  /** Lines on standard output may be drawn over. */
+  get drawsLines(): boolean {
+    return this.#out.isTTY === true;
+  }
+
   /** A line on standard output. */
   line(text = ''): void {
-    this.#write(this.#out, `${text}\n`);
+    this.#write(this.#out, `${shown(text)}\n`);
   }
 
   /** A line on standard error. */
   warn(text: string): void {
-    this.#write(this.#err, `${text}\n`);
+    this.#write(this.#err, `${shown(text)}\n`);
   }
 
   /** One JSON object on a line of standard output. */

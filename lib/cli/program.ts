@@ -4,11 +4,13 @@
  */
 import { Command, CommanderError } from 'commander';
 import { TOOL_VERSION } from '../manifest.js';
+import { registerAttach } from './attach-command.js';
 import { registerBackup } from './backup-command.js';
 import type { Cli } from './cli.js';
 import { registerDoctor } from './doctor-command.js';
 import { EXIT, EXIT_HELP, exitStatusOf } from './exit-status.js';
 import { registerInspect } from './inspect-command.js';
+import { registerModule } from './module-command.js';
 import { Output } from './output.js';
 import { registerRestore } from './restore-command.js';
 import { registerServe } from './serve-command.js';
@@ -32,11 +34,13 @@ export function createProgram(cli: Cli, json = false): Command {
     })
     .addHelpText('afterAll', EXIT_HELP);
   registerServe(program);
+  registerAttach(program, cli);
   registerBackup(program, cli);
   registerRestore(program, cli);
   registerVerify(program, cli);
   registerInspect(program, cli);
   registerStatus(program, cli);
+  registerModule(program, cli);
   registerDoctor(program, cli);
   return program;
 }

@@ -13,6 +13,7 @@ import { formatSeconds } from './values.js';
 interface Flags {
   verify: boolean;
   force?: boolean;
+  imageDevice?: string;
   json?: boolean;
 }
 
@@ -31,16 +32,16 @@ export function registerRestore(program: Command, cli: Cli): void {
     .argument('<to>', 'a new file, or a block device at least as large as the origin')
     .option('--no-verify', 'do not compare the blocks with their checksums')
     .option('--force', 'overwrite a file that exists, or a device with a file system, LVM or RAID')
+    .option('--image-device <path>', 'the block device with the image, if it was made with --target-device')
     .option('--json', 'one JSON object a line')
     .addHelpText('after', HELP)
     .action((backup: string, to: string, flags: Flags) =>
       interruptible(async (signal) => {
-        const { verify, force = false, json = false } = flags;
+        const { verify, force = false, imageDevice, json = false } = flags;
         const view = replayView(cli.output, json);
         const onProgress = view.progress.bind(view);
-        const result = await restore({ backup, to, verify, force, signal, onProgress }).finally(() =>
-          view.end(),
-        );
+        const options = { backup, imageDevice, to, verify, force, signal, onProgress };
+        const result = await restore(options).finally(() => view.end());
         const { bytes, seconds, invalidBlocks } = result;
         if (json) cli.output.event({ event: 'finished', to, ...result });
         else cli.output.line(`restored ${formatSize(bytes)} to ${to} in ${formatSeconds(seconds)}`);

@@ -15,13 +15,14 @@ export function registerVerify(program: Command, cli: Cli): void {
     .command('verify')
     .description('read all of a backup and compare every block with its checksum')
     .argument('<directory>', 'directory of the backup')
+    .option('--image-device <path>', 'the block device with the image, if it was made with --target-device')
     .option('--json', 'one JSON object a line')
     .addHelpText('after', '\nExample:\n  snapbak verify /backup/monday')
-    .action((backup: string, { json = false }: { json?: boolean }) =>
+    .action((backup: string, { imageDevice, json = false }: { imageDevice?: string; json?: boolean }) =>
       interruptible(async (signal) => {
         const view = replayView(cli.output, json);
         const onProgress = view.progress.bind(view);
-        const result = await verify({ backup, signal, onProgress }).finally(() => view.end());
+        const result = await verify({ backup, imageDevice, signal, onProgress }).finally(() => view.end());
         const { bytes, seconds, invalidBlocks } = result;
         if (json) cli.output.event({ event: 'finished', ...result });
         else cli.output.line(`good: ${formatSize(bytes)} checked in ${formatSeconds(seconds)}`);

@@ -6,21 +6,22 @@ import { type Container, DEFAULT_MEMORY } from './container.js';
 import { deviceContainer } from './device-container.js';
 import { fileContainer } from './file-container.js';
 import { memoryContainer } from './memory-container.js';
+import { tieredContainer } from './tiered-container.js';
 
 /**
  * The container that texts name: `memory:SIZE`, `file:PATH:SIZE` or
- * `device:PATH`, or one of memory and one of the others together. Without
- * `memory:`, 64 MiB of memory come before a file or a device.
+ * `device:PATH`, or one of memory and any number of the others together, which
+ * are used in their order. Without `memory:`, 64 MiB of memory come before them.
  *
  * @param force a device may hold a file system, LVM or RAID
  * @throws TypeError for what is no text; RangeError that says what is wrong with it
  * @example
  * parseContainer('memory:256M')
- * parseContainer(['memory:256M', 'file:/var/tmp/container:10G'])
+ * parseContainer(['memory:256M', 'file:/nvme/container:10G', 'device:/dev/sdb1'])
  */
 export function parseContainer(text: string | readonly string[], { force = false } = {}): Container {
   let memory: number | undefined;
-  let second: string | undefined;
+  const seconds: string[] = [];
   for (const part of Array.isArray(text) ? (text as string[]) : [text as string]) {
     if (typeof part !== 'string') throw new TypeError(`container must be a string, got ${show(part)}`);
     if (part.startsWith('memory:')) {
@@ -28,16 +29,15 @@ export function parseContainer(text: string | readonly string[], { force = false
       memory = size(part, part.slice('memory:'.length));
       if (memory === 0) throw wrong(part, 'memory must be above 0');
     } else {
-      if (second !== undefined)
-        throw new RangeError(`container: only one second tier, got ${second} and ${part}`);
-      second = part;
+      seconds.push(part);
     }
   }
-  if (second === undefined) {
+  if (seconds.length === 0) {
     if (memory === undefined) throw new RangeError(`container must not be empty; ${FORMS}`);
     return memoryContainer(memory);
   }
-  return secondTier(second, memory ?? DEFAULT_MEMORY, force);
+  const tiers = seconds.map((part) => secondTier(part, memory ?? DEFAULT_MEMORY, force));
+  return tiers.length === 1 ? tiers[0]! : tieredContainer(tiers);
 }
 
 const FORMS = `expected memory:SIZE, file:PATH:SIZE or device:PATH, e.g. memory:${formatSize(DEFAULT_MEMORY).replace(' ', '')}`;

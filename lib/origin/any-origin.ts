@@ -1,9 +1,10 @@
 /**
- * What both kinds of origin have in common: sessions on it, and a memory of
+ * What all kinds of origin have in common: sessions on it, and a memory of
  * what the driver said about it.
  */
 import type { NativeSession } from '../binding.js';
 import { SnapbakError } from '../errors.js';
+import type { RequestTotals } from '../host.js';
 import { fromNative } from '../native-errors.js';
 import type { Origin, OriginInfo, OriginStatus } from '../origin.js';
 
@@ -26,6 +27,13 @@ export abstract class AnyOrigin implements Origin {
     }
     return this.newSession();
   }
+
+  async requestTotals(): Promise<RequestTotals | undefined> {
+    return undefined;
+  }
+
+  /** Nothing here: START flushes the lower device of user and embedded drivers. */
+  async writeDirtyPages(): Promise<void> {}
 
   async info(): Promise<OriginInfo> {
     this.#info ??= this.#withSession('ask the driver about the origin', async (session) => ({

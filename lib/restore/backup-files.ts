@@ -3,11 +3,13 @@
  * as far as they can be believed before a block was read.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
-import { join } from 'node:path';
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import type { BackupFolder } from '../backup-folder.js';
 import type { NativeBinding } from '../binding.js';
 import { SnapbakError } from '../errors.js';
-import { type Manifest, openPlain, readManifest } from '../manifest.js';
+import { type Manifest, openManifestFolder, readManifestIn } from '../manifest.js';
+import { checksumsSize } from '../manifest-format.js';
 import { sha256Of } from '../sha256.js';
 import { systemError } from '../system-error.js';
 
@@ -23,14 +25,23 @@ export interface BackupFiles {
 }
 
 /**
- * Opens a backup that is complete.
+ * Opens a backup that is complete. Everything but an image on a device is
+ * opened in the directory, and every name is a plain one.
  *
+ * @param imageDevice the device with the image, as the caller named it. What
+ *   the manifest names is not opened: a manifest that came from elsewhere could
+ *   name any device of this machine.
  * @throws SnapbakError ERR_SNAPBAK_MANIFEST, ERR_SNAPBAK_INCOMPLETE if the
  *   backup broke, ERR_SNAPBAK_CORRUPT if a file is missing or has another size
  *   than it had
  */
-export async function openBackup(directory: string, native: NativeBinding): Promise<BackupFiles> {
-  const manifest = await readManifest(directory);
+export async function openBackup(
+  directory: string,
+  native: NativeBinding,
+  imageDevice?: string,
+): Promise<BackupFiles> {
+  await using folder = await openManifestFolder(directory);
+  const manifest = await readManifestIn(folder);
   if (manifest.state === 'broken') {
     const why = manifest.error === undefined ? '' : `: ${manifest.error.message}`;
     throw new SnapbakError('ERR_SNAPBAK_INCOMPLETE', `the backup in ${directory} was broken${why}`, {
@@ -38,20 +49,20 @@ export async function openBackup(directory: string, native: NativeBinding): Prom
     });
   }
   if (manifest.image.kind === 'custom') {
-    const message = `the image of the backup in ${directory} was stored by a program of its own, which must read it`;
-    throw new SnapbakError('ERR_SNAPBAK_MANIFEST', message, { path: directory });
+    throw unreadable(
+      directory,
+      `the image of the backup in ${directory} was stored by a program of its own, which must read it`,
+    );
   }
   const files: FileHandle[] = [];
   const close = async () => {
     for (const file of files.splice(0)) await file.close();
   };
   try {
-    const image = await openImage(directory, manifest.image);
+    const [image, imagePath] = await openImage(folder, manifest.image, imageDevice);
     files.push(image);
-    const imagePath =
-      manifest.image.kind === 'file' ? join(directory, manifest.image.name) : manifest.image.path;
     checkImageSize(manifest, native.deviceSize(image.fd), imagePath);
-    const checksums = await openFile(directory, manifest.checksums.name);
+    const checksums = await openFile(folder, manifest.checksums.name);
     files.push(checksums);
     return { manifest, image, imagePath, checksums, close };
   } catch (cause) {
@@ -60,34 +71,55 @@ export async function openBackup(directory: string, native: NativeBinding): Prom
   }
 }
 
-async function openFile(directory: string, name: string): Promise<FileHandle> {
+async function openFile(folder: BackupFolder, name: string): Promise<FileHandle> {
   try {
-    return await openPlain(directory, name, constants.O_RDONLY);
+    return await folder.openFile(name);
   } catch (cause) {
-    const path = join(directory, name);
+    const path = join(folder.path, name);
     throw systemError('ERR_SNAPBAK_CORRUPT', `cannot open ${path} of the backup`, cause, path);
   }
 }
 
+/** The image and what to call it. */
 async function openImage(
-  directory: string,
+  folder: BackupFolder,
   image: Exclude<Manifest['image'], { kind: 'custom' }>,
-): Promise<FileHandle> {
-  if (image.kind === 'file') return openFile(directory, image.name);
-  const { path } = image;
+  imageDevice: string | undefined,
+): Promise<[image: FileHandle, path: string]> {
+  if (image.kind === 'file') {
+    if (imageDevice === undefined) return [await openFile(folder, image.name), join(folder.path, image.name)];
+    const message = `the image of the backup in ${folder.path} is a file in it, not on the device ${imageDevice}`;
+    throw unreadable(folder.path, message);
+  }
+  if (imageDevice !== undefined) {
+    const path = resolve(imageDevice);
+    return [await openImageDevice(path), path];
+  }
+  throw unreadable(
+    folder.path,
+    `the image of the backup in ${folder.path} is on a device, and its manifest says ${image.path}; ` +
+      'if you trust that, name the device yourself (imageDevice, --image-device): ' +
+      'a manifest from elsewhere could name any device of this machine',
+  );
+}
+
+async function openImageDevice(path: string): Promise<FileHandle> {
+  const none = () => unreadable(path, `${path}, named as the device with the image, is no block device`);
   let file: FileHandle;
   try {
+    // looked at first: to open a device of another kind can have effects
+    if (!(await stat(path)).isBlockDevice()) throw none();
     file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (cause) {
     throw systemError('ERR_SNAPBAK_IO', `cannot open the device ${path} that holds the image`, cause, path);
   }
   if ((await file.stat()).isBlockDevice()) return file;
   await file.close();
-  throw new SnapbakError(
-    'ERR_SNAPBAK_MANIFEST',
-    `the manifest names ${path} as the device with the image, but it is no block device`,
-    { path },
-  );
+  throw none();
+}
+
+function unreadable(path: string, message: string): SnapbakError {
+  return new SnapbakError('ERR_SNAPBAK_MANIFEST', message, { path });
 }
 
 function checkImageSize({ image, size }: Manifest, found: number, path: string): void {
@@ -109,11 +141,17 @@ export async function checkChecksums(
   signal?: AbortSignal,
 ): Promise<void> {
   const { manifest, checksums } = files;
-  if ((await sha256Of(checksums, signal)) === manifest.checksums.sha256) return;
   const path = join(directory, manifest.checksums.name);
-  throw new SnapbakError(
-    'ERR_SNAPBAK_CORRUPT',
-    `the checksum file ${path} is damaged: its SHA-256 is not the one in the manifest; nothing is known of the image`,
-    { path },
-  );
+  const damaged = (why: string) =>
+    new SnapbakError(
+      'ERR_SNAPBAK_CORRUPT',
+      `the checksum file ${path} is damaged: ${why}; nothing is known of the image`,
+      { path },
+    );
+  // before it is read: a sparse file may be so long that its digest takes years
+  const expected = checksumsSize(manifest.size, manifest.blockSize);
+  const { size } = await checksums.stat();
+  if (size !== expected) throw damaged(`it has ${size} bytes, and should have ${expected}`);
+  if ((await sha256Of(checksums, signal)) === manifest.checksums.sha256) return;
+  throw damaged('its SHA-256 is not the one in the manifest');
 }

@@ -2,8 +2,8 @@
  * Where a backup is restored to: a new file, a file that may be overwritten, or
  * a block device, after the checks that keep it from being the wrong one.
  */
-import { constants } from 'node:fs';
-import { type FileHandle, open, stat, unlink } from 'node:fs/promises';
+import { constants, type Stats } from 'node:fs';
+import { type FileHandle, lstat, open, realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { NativeBinding } from '../binding.js';
 import { openDevice } from '../device.js';
@@ -11,6 +11,7 @@ import { SnapbakError } from '../errors.js';
 import { formatSize } from '../extent.js';
 import { type Host, thisHost } from '../host.js';
 import { syncDirectory } from '../manifest.js';
+import { removeName } from '../remove-name.js';
 import { systemCode, systemError } from '../system-error.js';
 import type { BackupFiles } from './backup-files.js';
 
@@ -35,6 +36,7 @@ export async function openDestination(
   host: Host = thisHost,
 ): Promise<Destination> {
   const path = resolve(to);
+  await checkLink(path);
   const stats = await stat(path).catch((cause: unknown) => {
     if (systemCode(cause) === 'ENOENT') return undefined;
     throw systemError('ERR_SNAPBAK_RESTORE', `cannot restore to ${path}`, cause, path);
@@ -52,7 +54,21 @@ export async function openDestination(
   if (stats.size > 0 && !force) {
     throw refused(path, `exists and holds ${formatSize(stats.size)}; with force it is overwritten`);
   }
-  return overwriteFile(path, files.manifest.size);
+  return overwriteFile(path, stats, files.manifest.size);
+}
+
+/**
+ * A link leads where its maker wants, which may be a file that the caller never
+ * meant. Only the system's own names of devices (`/dev/vg0/root`,
+ * `/dev/disk/by-id/…`) are links that are followed.
+ */
+async function checkLink(path: string): Promise<void> {
+  const found = await lstat(path).catch(() => undefined); // stat() tells what is wrong
+  if (!found?.isSymbolicLink()) return;
+  const holder = await realpath(dirname(path));
+  const ofSystem = holder === '/dev' || holder.startsWith('/dev/');
+  if (ofSystem && (await stat(path)).isBlockDevice()) return;
+  throw refused(path, 'is a symbolic link; name what it leads to');
 }
 
 async function createFile(path: string, size: number): Promise<Destination> {
@@ -63,10 +79,16 @@ async function createFile(path: string, size: number): Promise<Destination> {
   return emptied(file, path, size, true);
 }
 
-async function overwriteFile(path: string, size: number): Promise<Destination> {
-  const file = await open(path, constants.O_RDWR).catch((cause: unknown) => {
+async function overwriteFile(path: string, checked: Stats, size: number): Promise<Destination> {
+  const { O_RDWR, O_NOFOLLOW, O_NONBLOCK } = constants;
+  const file = await open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK).catch((cause: unknown) => {
     throw systemError('ERR_SNAPBAK_RESTORE', `cannot write ${path}`, cause, path);
   });
+  const { dev, ino } = await file.stat();
+  if (dev !== checked.dev || ino !== checked.ino) {
+    await file.close();
+    throw refused(path, 'became another file while it was checked');
+  }
   return emptied(file, path, size, false);
 }
 
@@ -74,7 +96,7 @@ async function overwriteFile(path: string, size: number): Promise<Destination> {
 async function emptied(file: FileHandle, path: string, size: number, made: boolean): Promise<Destination> {
   const close = once(() => file.close());
   const discard = async () => {
-    if (made) await unlink(path).catch(() => {});
+    if (made) await removeName(path, file).catch(() => {});
   };
   try {
     await file.truncate(0);

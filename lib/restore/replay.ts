@@ -7,7 +7,7 @@ import type { NativeBinding, NativeReplay, NativeReplayOptions, NativeReplayResu
 import { BlockList } from '../blocks/block-list.js';
 import { SnapbakError } from '../errors.js';
 import type { Extent } from '../extent.js';
-import type { ExtentPair } from '../manifest-schema.js';
+import type { ExtentPair } from '../manifest-format.js';
 import { systemError } from '../system-error.js';
 import type { BackupFiles } from './backup-files.js';
 

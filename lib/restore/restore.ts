@@ -12,7 +12,10 @@ import { checkCommon, throwIfStopped, type VerifyOptions } from './verify.js';
 
 /** What is restored where, and how. */
 export interface RestoreOptions extends VerifyOptions {
-  /** Path of a file that is new or empty, or of a block device at least as large as the origin was. */
+  /**
+   * Path of a file that is new or empty, or of a block device at least as large
+   * as the origin was. No symbolic link, unless it is one in `/dev` to a device.
+   */
   to: string;
   /** Compare each block with its checksum before it is written. Default: true */
   verify?: boolean;
@@ -43,16 +46,24 @@ export async function restore(
   options: RestoreOptions,
   parts: { native?: () => NativeBinding; host?: Host } = {},
 ): Promise<ReplayResult> {
-  expectOptions('options', options, ['backup', 'to', 'verify', 'force', 'onProgress', 'signal']);
+  expectOptions('options', options, [
+    'backup',
+    'imageDevice',
+    'to',
+    'verify',
+    'force',
+    'onProgress',
+    'signal',
+  ]);
   checkCommon(options);
-  const { backup, to, verify = true, force = false, signal, onProgress } = options;
+  const { backup, imageDevice, to, verify = true, force = false, signal, onProgress } = options;
   expectType('options.to', to, 'string');
   if (to === '') throw new RangeError('options.to must not be empty');
   expectType('options.verify', verify, 'boolean');
   expectType('options.force', force, 'boolean');
   throwIfAborted(signal, 'restore');
   const native = (parts.native ?? binding)();
-  const files = await openBackup(backup, native);
+  const files = await openBackup(backup, native, imageDevice);
   try {
     // before anything is overwritten
     if (verify) await checkChecksums(backup, files, signal);

@@ -12,6 +12,12 @@ import { type ReplayProgress, type ReplayResult, replay, throwIfAborted } from '
 export interface VerifyOptions {
   /** Path of the backup's directory. */
   backup: string;
+  /**
+   * The block device with the image, of a backup that was made with
+   * `deviceTarget`. It must be named here: what a manifest says could be any
+   * device of this machine. Default: the image is a file of the backup
+   */
+  imageDevice?: string | undefined;
   /** Called a few times a second, and at the end. */
   onProgress?: ((progress: ReplayProgress) => void) | undefined;
   /** Stops it. */
@@ -35,12 +41,12 @@ export async function verify(
   options: VerifyOptions,
   parts: { native?: () => NativeBinding } = {},
 ): Promise<ReplayResult> {
-  expectOptions('options', options, ['backup', 'onProgress', 'signal']);
+  expectOptions('options', options, ['backup', 'imageDevice', 'onProgress', 'signal']);
   checkCommon(options);
-  const { backup, signal, onProgress } = options;
+  const { backup, imageDevice, signal, onProgress } = options;
   throwIfAborted(signal, 'verify');
   const native = (parts.native ?? binding)();
-  const files = await openBackup(backup, native);
+  const files = await openBackup(backup, native, imageDevice);
   try {
     await checkChecksums(backup, files, signal);
     return await replay(native, files, { check: true }, { signal, onProgress, doing: 'verify' });
@@ -53,9 +59,13 @@ export async function verify(
 }
 
 /** @throws TypeError for what `restore` and `verify` both take */
-export function checkCommon({ backup, signal, onProgress }: VerifyOptions): void {
+export function checkCommon({ backup, imageDevice, signal, onProgress }: VerifyOptions): void {
   expectType('options.backup', backup, 'string');
   if (backup === '') throw new RangeError('options.backup must not be empty');
+  if (imageDevice !== undefined) {
+    expectType('options.imageDevice', imageDevice, 'string');
+    if (imageDevice === '') throw new RangeError('options.imageDevice must not be empty');
+  }
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     throw new TypeError(`options.signal must be an AbortSignal, got ${show(signal)}`);
   }

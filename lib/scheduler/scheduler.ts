@@ -21,10 +21,13 @@ import { Wishes } from './wishes.js';
 
 /** How often a limited rate hands out work. */
 export const TICK_MS = 100;
-/** How much work, as time, is handed out at once where no rate is set. */
+/** How much work, as time, waits for the copy threads where no rate is set; in bytes while their speed is not known. */
 const UNLIMITED_MS = 250;
-const UNLIMITED_MIN = 16 * 2 ** 20;
+const UNLIMITED_FIRST = 16 * 2 ** 20;
+const UNLIMITED_MIN = 2 ** 20;
 const UNLIMITED_MAX = 2 ** 30;
+/** Their speed is measured over at least this long: over a moment, one read would look like a fast device. */
+const SPEED_MS = 50;
 /** A limited rate hands out nothing while the copy threads are this far behind. */
 const BEHIND_MS = 1000;
 /** After the end of the block list, this long until it is gone through again. */
@@ -66,8 +69,12 @@ export class Scheduler {
   #needed = false;
   /** Pending bytes handed out, ever. */
   #charged = 0;
-  #lastBytes = 0;
-  #lastAt = 0;
+  /** Bytes handed out, ever. */
+  #handedOut = 0;
+  /** What the copy threads had done of these, and when. */
+  #measured: { at: number; done: number } | undefined;
+  /** Bytes a millisecond. */
+  #speed: number | undefined;
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
@@ -142,7 +149,8 @@ export class Scheduler {
       this.#tick(this.#bucket);
       this.#timer(TICK_MS);
     } else if (this.#needed) {
-      if (this.#handOut(this.#unlimitedBudget()) === 0) this.#timer(AGAIN_MS);
+      const budget = this.#unlimitedBudget() - this.#options.queuedBytes();
+      if (this.#handOut(Math.max(this.#options.blockSize, budget)) === 0) this.#timer(AGAIN_MS);
     }
   }
 
@@ -205,7 +213,7 @@ export class Scheduler {
     if (work.length === 0) return 0;
     this.#charged += this.#options.push(work, priority);
     const bytes = work.reduce((sum, extent) => sum + extent.length, 0);
-    this.#lastBytes += bytes;
+    this.#handedOut += bytes;
     return bytes;
   }
 
@@ -217,13 +225,16 @@ export class Scheduler {
   // As much as the copy threads did lately in a quarter of a second, so that a
   // new rate or a new wish acts within a second on slow devices too.
   #unlimitedBudget(): number {
-    const now = this.#clock.now();
-    const elapsed = now - this.#lastAt;
-    const done = Math.max(0, this.#lastBytes - this.#options.queuedBytes());
-    const speed = this.#lastBytes > 0 && elapsed > 0 ? done / elapsed : 0;
-    this.#lastAt = now;
-    this.#lastBytes = 0;
-    return Math.min(UNLIMITED_MAX, Math.max(UNLIMITED_MIN, speed * UNLIMITED_MS));
+    const at = this.#clock.now();
+    const done = this.#handedOut - this.#options.queuedBytes();
+    this.#measured ??= { at, done };
+    const elapsed = at - this.#measured.at;
+    if (elapsed >= SPEED_MS) {
+      this.#speed = Math.max(0, done - this.#measured.done) / elapsed;
+      this.#measured = { at, done };
+    }
+    if (this.#speed === undefined) return UNLIMITED_FIRST;
+    return Math.min(UNLIMITED_MAX, Math.max(UNLIMITED_MIN, this.#speed * UNLIMITED_MS));
   }
 
   #timer(ms: number): void {

@@ -2,10 +2,11 @@
  * Where nbdkit and our plugin for it are, and the arguments that make them
  * serve an image. They are separate programs: either may be missing.
  */
-import { accessSync, constants, existsSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SnapbakError } from '../errors.js';
+import { findProgram } from '../find-program.js';
 
 const PLUGIN = 'nbdkit-snapbak-plugin.so';
 // lib/serve/ in the sources and dist/serve/ in the package both lie two below the root
@@ -38,28 +39,12 @@ export function findPlugin(root = ROOT): string {
  * @throws SnapbakError `ERR_SNAPBAK_MISSING` if it is not installed.
  */
 export function findNbdkit(path = process.env.PATH ?? ''): string {
-  const folders = [
-    ...path.split(delimiter).filter((folder) => folder.startsWith('/')),
-    '/usr/bin',
-    '/usr/sbin',
-    '/usr/local/bin',
-    '/usr/local/sbin',
-  ];
-  const found = folders.map((folder) => join(folder, 'nbdkit')).find(isExecutable);
+  const found = findProgram('nbdkit', path);
   if (found !== undefined) return found;
   throw new SnapbakError(
     'ERR_SNAPBAK_MISSING',
     'nbdkit is not installed (Debian and Ubuntu: apt-get install nbdkit; Fedora: dnf install nbdkit)',
   );
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 export interface NbdkitArguments {

@@ -6,16 +6,19 @@
 import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rmdir, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { BackupFolder } from '../backup-folder.js';
 import { SnapbakError } from '../errors.js';
 import { type Host, thisHost } from '../host.js';
 import {
   completeDraft,
+  loadChecks,
   MANIFEST_NAME,
   type Manifest,
   type ManifestDraft,
   syncDirectory,
   writeManifest,
 } from '../manifest.js';
+import { checksumsSize } from '../manifest-format.js';
 import { fileDependence, isOrigin } from '../placement.js';
 import { sha256Of } from '../sha256.js';
 import { systemCode, systemError } from '../system-error.js';
@@ -26,11 +29,6 @@ export const IMAGE_NAME = 'data.img';
 /** The checksums' name in a backup's directory. */
 export const CHECKSUMS_NAME = 'checksums';
 
-/** Bytes of `checksums`: one CRC32C a block. */
-export function checksumsSize(size: number, blockSize: number): number {
-  return 4 * Math.ceil(size / blockSize);
-}
-
 /** The error of a target that may not be used. */
 export function refused(path: string, reason: string): SnapbakError {
   return new SnapbakError('ERR_SNAPBAK_TARGET_REFUSED', `target refused: ${path} ${reason}`, { path });
@@ -38,6 +36,7 @@ export function refused(path: string, reason: string): SnapbakError {
 
 export class BackupDirectory {
   #checksums!: FileHandle;
+  #folder!: BackupFolder;
   readonly #files: FileHandle[] = [];
   readonly #names: string[] = [];
   #fate: 'unused' | 'trying' | 'committed' | 'failed' = 'unused';
@@ -63,6 +62,8 @@ export class BackupDirectory {
     }
     const directory = new BackupDirectory(path, !exists);
     try {
+      await loadChecks();
+      directory.#folder = await BackupFolder.open(path);
       const bytes = checksumsSize(context.size, context.blockSize);
       directory.#checksums = await directory.createFile(CHECKSUMS_NAME, bytes);
       // a name that is not durable could take a complete backup away with it
@@ -84,7 +85,7 @@ export class BackupDirectory {
     const path = join(this.path, name);
     const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
     try {
-      const file = await open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+      const file = await open(join(this.#folder.place, name), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
       this.#files.push(file);
       this.#names.push(name);
       await file.truncate(size);
@@ -105,7 +106,7 @@ export class BackupDirectory {
     try {
       await imageFile.datasync();
       await this.#checksums.datasync();
-      await syncDirectory(this.path);
+      await syncDirectory(this.#folder.place);
       const manifest = await this.#write(draft, image);
       this.#fate = 'committed';
       return manifest;
@@ -125,7 +126,7 @@ export class BackupDirectory {
   async #write(draft: ManifestDraft, image: Manifest['image']): Promise<Manifest> {
     const sha256 = await sha256Of(this.#checksums);
     const manifest = completeDraft(draft, image, { name: CHECKSUMS_NAME, algorithm: 'crc32c', sha256 });
-    await writeManifest(this.path, manifest);
+    await writeManifest(this.path, manifest, this.#folder.place);
     return manifest;
   }
 
@@ -137,8 +138,11 @@ export class BackupDirectory {
 
   async #close(): Promise<void> {
     for (const file of this.#files) await file.close();
+    if (this.#fate === 'unused') {
+      for (const name of this.#names) await unlink(join(this.#folder.place, name)).catch(() => {});
+    }
+    await this.#folder?.close();
     if (this.#fate !== 'unused') return;
-    for (const name of this.#names) await unlink(join(this.path, name)).catch(() => {});
     if (this.made) await rmdir(this.path).catch(() => {});
   }
 }

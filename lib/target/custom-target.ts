@@ -13,10 +13,11 @@ import { SnapbakError } from '../errors.js';
 import { show } from '../extent.js';
 import { type Host, thisHost } from '../host.js';
 import { completeDraft, type Manifest, type ManifestDraft } from '../manifest.js';
+import { checksumsSize } from '../manifest-format.js';
 import { fileDependence } from '../placement.js';
 import { sha256Of } from '../sha256.js';
 import { systemError } from '../system-error.js';
-import { CHECKSUMS_NAME, checksumsSize } from './backup-directory.js';
+import { CHECKSUMS_NAME } from './backup-directory.js';
 import type { BackupTarget, PreparedTarget, TargetContext } from './target.js';
 
 /**

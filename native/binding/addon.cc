@@ -7,8 +7,11 @@
 #include "../copy/crc32c.h"
 #include "addon_data.h"
 #include "convert.h"
+#include "device_mapper_wrap.h"
 #include "device_util.h"
+#include "kernel_query.h"
 #include "origin_wrap.h"
+#include "pinned_file_wrap.h"
 #include "replay_wrap.h"
 #include "session_wrap.h"
 
@@ -51,6 +54,12 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("deviceSize", Napi::Function::New(env, &DeviceSize));
   exports.Set("probeSignature", Napi::Function::New(env, &ProbeSignature));
   exports.Set("preallocate", Napi::Function::New(env, &Preallocate));
+  exports.Set("pinFile", Napi::Function::New(env, &PinFile));
+  exports.Set("unpinFile", Napi::Function::New(env, &UnpinFile));
+  exports.Set("removeLeftPinned", Napi::Function::New(env, &RemoveLeftPinnedFile));
+  exports.Set("syncFileSystem", Napi::Function::New(env, &SyncFileSystem));
+  exports.Set("deviceMapper", DefineDeviceMapper(env));
+  exports.Set("queryKernelDriver", Napi::Function::New(env, &QueryKernelDriver));
   exports.Set("abiVersion", Napi::Number::New(env, SNAPBAK_ABI_VERSION));
   return exports;
 }

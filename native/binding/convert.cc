@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "convert.h"
 
+#include <algorithm>
+#include <iterator>
+
 namespace snapbak {
 
 namespace {
@@ -53,9 +56,34 @@ Napi::Object CountersObject(Napi::Env env, const uint64_t* counters) {
       {"eagain", SNAPBAK_C_EAGAIN},
       {"slotsUsed", SNAPBAK_C_SLOTS_USED},
       {"protocolErrors", SNAPBAK_C_PROTOCOL_ERRORS},
+      {"delayedNow", SNAPBAK_C_DELAYED_NOW},
+      {"captureMaxNs", SNAPBAK_C_CAPTURE_MAX_NS},
+      {"delayedMaxNs", SNAPBAK_C_DELAYED_MAX_NS},
+      {"io", SNAPBAK_C_IO},
+      {"ioNs", SNAPBAK_C_IO_NS},
   };
   Napi::Object object = Napi::Object::New(env);
   for (const auto& field : kFields) object.Set(field.name, Num(env, counters[field.index]));
+  return object;
+}
+
+Napi::Object HistogramsObject(Napi::Env env, const CopyStats& stats) {
+  static constexpr struct {
+    const char* name;
+    snapbak_histogram index;
+  } kFields[] = {{"capture", SNAPBAK_H_CAPTURE}, {"delay", SNAPBAK_H_DELAY}, {"hold", SNAPBAK_H_HOLD}};
+  Napi::Object object = Napi::Object::New(env);
+  // views of one buffer: a poll asks many times a second, and a call of Node-API for each bucket adds up
+  const auto buffer =
+      Napi::ArrayBuffer::New(env, std::size(kFields) * SNAPBAK_HISTOGRAM_BUCKETS * sizeof(double));
+  size_t offset = 0;
+  for (const auto& field : kFields) {
+    auto buckets = Napi::Float64Array::New(env, SNAPBAK_HISTOGRAM_BUCKETS, buffer, offset);
+    std::copy(std::begin(stats.histograms[field.index]), std::end(stats.histograms[field.index]),
+              buckets.Data());
+    object.Set(field.name, buckets);
+    offset += buckets.ByteLength();
+  }
   return object;
 }
 
@@ -77,11 +105,22 @@ Napi::Object StatsObject(Napi::Env env, const CopyStats& stats) {
   object.Set("slotsUsed", Num(env, stats.slots_used));
   object.Set("tier2Total", Num(env, stats.tier2_total));
   object.Set("tier2Used", Num(env, stats.tier2_used));
+  Napi::Array tiers = Napi::Array::New(env, stats.tiers.size());
+  for (uint32_t i = 0; i < tiers.Length(); i++) {
+    Napi::Object tier = Napi::Object::New(env);
+    tier.Set("total", Num(env, stats.tiers[i].total));
+    tier.Set("used", Num(env, stats.tiers[i].used));
+    tier.Set("lost", Napi::Boolean::New(env, stats.tiers[i].lost));
+    tiers.Set(i, tier);
+  }
+  object.Set("tiers", tiers);
   object.Set("state", StateName(stats.state));
   object.Set("reason", ReasonName(stats.reason));
   object.Set("counters", CountersObject(env, stats.counters));
+  object.Set("histograms", HistogramsObject(env, stats));
   object.Set("startTime", Milliseconds(env, stats.start_realtime_ns));
   object.Set("armNs", Num(env, stats.arm_ns));
+  object.Set("freezeNs", Num(env, stats.freeze_ns));
   object.Set("bufferBytes", Num(env, stats.buffer_bytes));
   object.Set("memoryLocked", Napi::Boolean::New(env, stats.memory_locked));
   return object;
@@ -102,6 +141,7 @@ Napi::Object StatusObject(Napi::Env env, const snapbak_status& status) {
   object.Set("pendingBlocks", Num(env, status.pending_blocks));
   object.Set("startTime", Milliseconds(env, status.start_realtime_ns));
   object.Set("armNs", Num(env, status.arm_ns));
+  object.Set("freezeNs", Num(env, status.freeze_ns));
   object.Set("counters", CountersObject(env, counters));
   return object;
 }
@@ -112,9 +152,11 @@ Napi::Object InfoObject(Napi::Env env, const snapbak_query& query, const snapbak
   object.Set("sectorSize", Num(env, open.sector_size));
   object.Set("isBlockDevice", Napi::Boolean::New(env, (open.origin_flags & SNAPBAK_O_BLOCK_DEVICE) != 0));
   object.Set("id", Name(open.origin_id, sizeof open.origin_id));
+  object.Set("dev", Num(env, open.dev));
   object.Set("lowerDev", Num(env, open.lower_dev));
   object.Set("lowerInode", Num(env, open.lower_inode));
   object.Set("lowerFsDev", Num(env, open.lower_fsdev));
+  object.Set("lowerOffset", Num(env, open.lower_offset));
   object.Set("driver", DriverName(query.driver));
   object.Set("driverVersion", Name(query.version, sizeof query.version));
   object.Set("abiVersion", Num(env, query.abi_version));

@@ -34,17 +34,24 @@ std::string Lookup(blkid_probe probe, const char* name) {
 
 // fallocate() alone leaves extents unwritten on some file systems; their first
 // write would then change metadata while we must not wait for anything.
-int Fill(int fd, uint64_t bytes) {
-  const int ret = posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+int Fill(int fd, uint64_t from, uint64_t bytes) {
+  const int ret = posix_fallocate(fd, static_cast<off_t>(from), static_cast<off_t>(bytes));
   if (ret != 0) return -ret;
   const std::vector<uint8_t> zeroes(1 << 20, 0);
-  for (uint64_t at = 0; at < bytes;) {
-    const size_t n = static_cast<size_t>(std::min<uint64_t>(zeroes.size(), bytes - at));
+  const uint64_t end = from + bytes;
+  for (uint64_t at = from; at < end;) {
+    const size_t n = static_cast<size_t>(std::min<uint64_t>(zeroes.size(), end - at));
     const int error = WriteAll(fd, zeroes.data(), n, at);
     if (error != 0) return error;
     at += n;
   }
   return fdatasync(fd) == 0 ? 0 : -errno;
+}
+
+int SyncFs(const std::string& path) {
+  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd.valid()) return -errno;
+  return syncfs(fd.get()) == 0 ? 0 : -errno;
 }
 
 }  // namespace
@@ -88,12 +95,22 @@ Napi::Value ProbeSignature(const Napi::CallbackInfo& info) {
 Napi::Value Preallocate(const Napi::CallbackInfo& info) {
   auto fd = std::make_shared<UniqueFd>(DuplicateFd(info[0], "fd"));
   const uint64_t bytes = ToU64(info[1], "bytes");
+  const uint64_t from = info[2].IsUndefined() ? 0 : ToU64(info[2], "from");
   AddonData* data = AddonData::Of(info.Env());
   Settler settler(info.Env(), data->queue);
-  const bool accepted = data->helper->Run([fd, bytes, settler] {
-    settler.Settle({Fill(fd->get(), bytes), "preallocate"});
+  const bool accepted = data->helper->Run([fd, from, bytes, settler] {
+    settler.Settle({Fill(fd->get(), from, bytes), "preallocate"});
   });
   if (!accepted) settler.Settle({-EBADF, "preallocate"});
+  return settler.promise();
+}
+
+Napi::Value SyncFileSystem(const Napi::CallbackInfo& info) {
+  const std::string path = info[0].As<Napi::String>();
+  AddonData* data = AddonData::Of(info.Env());
+  Settler settler(info.Env(), data->queue);
+  const bool accepted = data->helper->Run([path, settler] { settler.Settle({SyncFs(path), "syncfs"}); });
+  if (!accepted) settler.Settle({-EBADF, "syncfs"});
   return settler.promise();
 }
 

@@ -12,5 +12,8 @@ Napi::Value DeviceSize(const Napi::CallbackInfo& info);
 Napi::Value ProbeSignature(const Napi::CallbackInfo& info);
 // preallocate(fd, bytes): promise; every page allocated and written.
 Napi::Value Preallocate(const Napi::CallbackInfo& info);
+// syncFileSystem(path): promise; what is dirty in the file system that holds
+// the path is written.
+Napi::Value SyncFileSystem(const Napi::CallbackInfo& info);
 
 }  // namespace snapbak

@@ -90,6 +90,9 @@ Napi::Error MakeError(Napi::Env env, const Outcome& outcome) {
   Napi::Error error = Napi::Error::New(env, message);
   error.Set("errno", Napi::Number::New(env, outcome.error));
   error.Set("stage", Napi::String::New(env, outcome.stage));
+  if (outcome.device != 0) {
+    error.Set("device", Napi::Number::New(env, static_cast<double>(outcome.device)));
+  }
   return error;
 }
 

@@ -13,10 +13,12 @@
 
 namespace snapbak {
 
-// How a piece of work ended: 0, or a negative errno and the step that failed.
+// How a piece of work ended: 0, or a negative errno, the step that failed, and
+// the number of the block device at fault where one is known.
 struct Outcome {
   int error = 0;
   const char* stage = "";
+  uint64_t device = 0;
 };
 
 class MainQueue : public std::enable_shared_from_this<MainQueue> {
@@ -61,7 +63,7 @@ class Settler {
   std::shared_ptr<MainQueue> queue_;
 };
 
-// The Error of a failed native call: `errno` and `stage` (see lib/binding.ts).
+// The Error of a failed native call: NativeError of lib/binding.ts.
 Napi::Error MakeError(Napi::Env env, const Outcome& outcome);
 
 }  // namespace snapbak

@@ -76,6 +76,10 @@ ReplayWrap::ReplayWrap(const Napi::CallbackInfo& info)
       ret = job->target->Flush();
       stage = "target";
     }
+    // A device that was restored must be free again when the promise says so, not when this is collected.
+    job->replay->Close();
+    job->checksums.reset();
+    job->target.reset();
     settler.Settle({ret, stage}, [job](Napi::Env env) -> Napi::Value {
       Napi::Object result = StatsOf(env, job->replay->Stats());
       std::lock_guard<std::mutex> lock(job->mutex);

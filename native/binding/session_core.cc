@@ -3,15 +3,15 @@
 
 #include <errno.h>
 
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "../driver/engine_driver.h"
+#include "../driver/kernel_driver.h"
 #include "../driver/remote_driver.h"
 
 namespace snapbak {
-
-SessionCore::SessionCore(std::shared_ptr<Engine> engine, std::string socket)
-    : engine_(std::move(engine)), socket_(std::move(socket)) {}
 
 SessionCore::~SessionCore() { Close(); }
 
@@ -25,11 +25,14 @@ bool SessionCore::WithCopy(const std::function<void(CopySession*)>& use) const {
 Outcome SessionCore::Connect() {
   if (driver_) return {};
   if (closed_) return {-EBADF, "closed"};
-  if (engine_) {
-    driver_ = std::make_unique<EngineDriver>(engine_);
-    return {};
+  if (const auto* device = std::get_if<Device>(&where_)) {
+    return {KernelDriver::Connect(device->number, &driver_), "module"};
   }
-  return {RemoteDriver::Connect(socket_, &driver_), "connect"};
+  if (const auto* socket = std::get_if<std::string>(&where_)) {
+    return {RemoteDriver::Connect(*socket, &driver_), "connect"};
+  }
+  driver_ = std::make_unique<EngineDriver>(std::get<std::shared_ptr<Engine>>(where_));
+  return {};
 }
 
 Outcome SessionCore::Open(snapbak_query* query, snapbak_open* open) {
@@ -40,10 +43,11 @@ Outcome SessionCore::Open(snapbak_query* query, snapbak_open* open) {
   if (outcome.error != 0) return outcome;
   if (query->abi_version != SNAPBAK_ABI_VERSION) return {-EPROTONOSUPPORT, "query"};
   open->size = sizeof *open;
-  outcome = {driver_->Open(open, &lower_), "open"};
+  outcome = {driver_->Open(open, &lower_.fd), "open"};
   if (outcome.error != 0) return outcome;
   opened_ = true;
-  sector_size_ = open->sector_size;
+  lower_.sector_size = open->sector_size;
+  lower_.offset = open->lower_offset;
   return {};
 }
 
@@ -62,17 +66,18 @@ Outcome SessionCore::Prepare(Setup setup) {
   request.nr_slots = setup.slots;
   request.on_full = setup.on_full;
   request.hold_timeout_ms = setup.hold_timeout_ms;
+  request.stall_timeout_ms = setup.stall_timeout_ms;
   const int ret = driver_->Setup(&request, &memory_);
   if (ret != 0) return {ret, "setup"};
   setup_ = std::move(setup);
   checksums_ = std::make_unique<ChecksumFile>(std::move(setup_.checksums));
-  if (setup_.has_tier2) {
-    tier2_ = std::make_unique<Tier2>(std::move(setup_.tier2), setup_.tier2_direct, setup_.tier2_capacity,
-                                     setup_.block_size);
+  std::vector<std::unique_ptr<Tier2>> tiers;
+  for (Setup::Tier& tier : setup_.tiers) {
+    tiers.push_back(std::make_unique<Tier2>(std::move(tier.fd), tier.direct, tier.areas, setup_.block_size));
   }
-  auto copy = std::make_unique<CopySession>(driver_.get(), &memory_, std::move(lower_), sector_size_,
-                                            setup_.target.get(), tier2_.get(), checksums_.get(),
-                                            setup_.options, setup_.notify);
+  tiers_ = std::make_unique<Tier2Set>(std::move(tiers));
+  auto copy = std::make_unique<CopySession>(driver_.get(), &memory_, std::move(lower_), setup_.target.get(),
+                                            tiers_.get(), checksums_.get(), setup_.options, setup_.notify);
   const Outcome outcome{copy->Prepare(setup_.listed), "buffers"};
   setup_.listed.clear();
   setup_.listed.shrink_to_fit();
@@ -86,7 +91,21 @@ Outcome SessionCore::Start(uint64_t timeout_ms, snapbak_start* start) {
   if (!copy_) return {-EINVAL, "start"};
   start->size = sizeof *start;
   start->timeout_ms = timeout_ms;
-  return {copy_->Start(start), "start"};
+  const int error = copy_->Start(start);
+  return {error, "start", error == 0 ? 0 : start->failed_dev};
+}
+
+// All is copied. A write that has just captured a block, or lost the race for one, may not have left the
+// driver's account yet, whose answer is -EBUSY then; nothing can keep it there.
+int SessionCore::FinishDriver() {
+  constexpr int kTries = 2000;
+  for (int tried = 1;; tried++) {
+    snapbak_finish request{};
+    request.size = sizeof request;
+    const int error = driver_->Finish(&request);
+    if (error != -EBUSY || tried == kTries) return error;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
 }
 
 Outcome SessionCore::Finish() {
@@ -94,9 +113,7 @@ Outcome SessionCore::Finish() {
   Outcome outcome{setup_.target->Flush(), "target"};
   if (outcome.error == 0) outcome = {checksums_->Flush(), "checksums"};
   if (outcome.error != 0) return outcome;
-  snapbak_finish request{};
-  request.size = sizeof request;
-  outcome = {driver_->Finish(&request), "finish"};
+  outcome = {FinishDriver(), "finish"};
   if (outcome.error != 0) return outcome;
   ended_ = true;
   copy_->Stop();
@@ -126,11 +143,11 @@ void SessionCore::Close() {
   }
   copy.reset();
   setup_ = Setup{};
-  tier2_.reset();
+  tiers_.reset();
   checksums_.reset();
-  lower_.Reset();
+  lower_ = LowerView();
   driver_.reset();
-  engine_.reset();
+  where_ = std::string();
   memory_ = SharedMemory();
 }
 

@@ -7,6 +7,8 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "../copy/copy_session.h"
@@ -19,8 +21,14 @@ namespace snapbak {
 
 class SessionCore {
  public:
-  // Where the driver is: an engine in this process, or a control socket.
-  SessionCore(std::shared_ptr<Engine> engine, std::string socket);
+  // Where the driver is: an engine in this process, behind a control socket,
+  // or the kernel, whose origin this block device is.
+  struct Device {
+    uint64_t number;
+  };
+  using Where = std::variant<std::shared_ptr<Engine>, std::string, Device>;
+
+  explicit SessionCore(Where where) : where_(std::move(where)) {}
   ~SessionCore();
 
   struct Setup {
@@ -28,14 +36,17 @@ class SessionCore {
     uint32_t slots = 0;
     uint32_t on_full = SNAPBAK_ON_FULL_BREAK;
     uint64_t hold_timeout_ms = 0;
+    uint64_t stall_timeout_ms = 0;
     std::vector<Extent> listed;
     std::shared_ptr<Target> target;
     std::shared_ptr<JsTarget> js_target;  // `target` again, if it is one
     UniqueFd checksums;
-    bool has_tier2 = false;
-    UniqueFd tier2;
-    bool tier2_direct = false;
-    uint64_t tier2_capacity = 0;
+    struct Tier {
+      UniqueFd fd;
+      bool direct = false;
+      std::vector<Extent> areas;
+    };
+    std::vector<Tier> tiers;  // second tiers, in order of preference
     CopyOptions options;
     std::function<void(const Notice&)> notify;
   };
@@ -54,19 +65,18 @@ class SessionCore {
 
  private:
   Outcome Connect();
+  int FinishDriver();
 
-  std::shared_ptr<Engine> engine_;
-  const std::string socket_;
+  Where where_;
   std::unique_ptr<Driver> driver_;
   bool closed_ = false;
   bool opened_ = false;
   bool ended_ = false;  // finished or aborted
-  UniqueFd lower_;
-  uint32_t sector_size_ = 512;
+  LowerView lower_;
   SharedMemory memory_;
   Setup setup_;
   std::unique_ptr<ChecksumFile> checksums_;
-  std::unique_ptr<Tier2> tier2_;
+  std::unique_ptr<Tier2Set> tiers_;
   // Written by the session's thread under mutex_; others read it under mutex_.
   std::unique_ptr<CopySession> copy_;
   mutable std::mutex mutex_;

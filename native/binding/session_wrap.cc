@@ -20,6 +20,9 @@ Napi::Object NoticeObject(Napi::Env env, const Notice& notice) {
   object.Set("kind", kNames[static_cast<int>(notice.kind)]);
   object.Set("errno", Napi::Number::New(env, notice.error));
   if (notice.kind == NoticeKind::kInvalid) object.Set("block", Num(env, notice.block));
+  if (notice.kind == NoticeKind::kTier2Lost || notice.kind == NoticeKind::kTier2Data) {
+    object.Set("tier", Napi::Number::New(env, notice.value));
+  }
   if (notice.kind == NoticeKind::kBroken) object.Set("reason", ReasonName(notice.value));
   return object;
 }
@@ -36,6 +39,15 @@ std::function<void(const Notice&)> NoticeSender(Napi::Function callback, std::sh
   };
 }
 
+SessionCore::Setup::Tier ToTier(const Napi::Object& object) {
+  SessionCore::Setup::Tier tier;
+  tier.fd = DuplicateFd(object.Get("fd"), "tiers.fd");
+  tier.direct = ToBool(object.Get("direct"));
+  tier.areas = {{0, ToU64(object.Get("capacity"), "tiers.capacity")}};
+  if (object.Has("areas")) tier.areas = ToExtents(object.Get("areas"), "tiers.areas");
+  return tier;
+}
+
 SessionCore::Setup ToSetup(const Napi::Object& options, AddonData* data) {
   SessionCore::Setup setup;
   setup.block_size = ToU32(options.Get("blockSize"), "blockSize");
@@ -47,6 +59,7 @@ SessionCore::Setup ToSetup(const Napi::Object& options, AddonData* data) {
   const std::string on_full = options.Get("onFull").As<Napi::String>();
   setup.on_full = on_full == "hold" ? SNAPBAK_ON_FULL_HOLD : SNAPBAK_ON_FULL_BREAK;
   setup.hold_timeout_ms = ToU64(options.Get("holdTimeoutMs"), "holdTimeoutMs");
+  setup.stall_timeout_ms = ToU64(options.Get("stallTimeoutMs"), "stallTimeoutMs");
   setup.listed = ToExtents(options.Get("listed"), "listed");
   setup.checksums = DuplicateFd(options.Get("checksumsFd"), "checksumsFd");
 
@@ -58,15 +71,11 @@ SessionCore::Setup ToSetup(const Napi::Object& options, AddonData* data) {
     setup.js_target = std::make_shared<JsTarget>(target, data->queue);
     setup.target = setup.js_target;
   }
-  const Napi::Value tier2 = options.Get("tier2");
-  if (tier2.IsObject()) {
-    const Napi::Object object = tier2.As<Napi::Object>();
-    setup.has_tier2 = true;
-    setup.tier2 = DuplicateFd(object.Get("fd"), "tier2.fd");
-    setup.tier2_direct = ToBool(object.Get("direct"));
-    setup.tier2_capacity = ToU64(object.Get("capacity"), "tier2.capacity");
-  }
+  const Napi::Array tiers = options.Get("tiers").As<Napi::Array>();
+  for (uint32_t i = 0; i < tiers.Length(); i++)
+    setup.tiers.push_back(ToTier(tiers.Get(i).As<Napi::Object>()));
   setup.options.watermark_low = ToU32(options.Get("watermarkLow"), "watermarkLow");
+  setup.options.drain_to = ToU32(options.Get("drainTo"), "drainTo");
   setup.options.copy_threads = ToU32(options.Get("copyThreads"), "copyThreads");
   setup.options.read_bytes = ToU32(options.Get("readBytes"), "readBytes");
   setup.notify = NoticeSender(options.Get("onNotice").As<Napi::Function>(), data->queue);
@@ -84,7 +93,8 @@ Napi::Function SessionWrap::Define(Napi::Env env) {
                          InstanceMethod<&SessionWrap::Start>("start"),
                          InstanceMethod<&SessionWrap::PushWork>("pushWork"),
                          InstanceMethod<&SessionWrap::SetPaused>("setPaused"),
-                         InstanceMethod<&SessionWrap::SetWatermarkLow>("setWatermarkLow"),
+                         InstanceMethod<&SessionWrap::SetThrottle>("setThrottle"),
+                         InstanceMethod<&SessionWrap::ResizeTier>("resizeTier"),
                          InstanceMethod<&SessionWrap::Stats>("stats"),
                          InstanceMethod<&SessionWrap::Finish>("finish"),
                          InstanceMethod<&SessionWrap::Abort>("abort"),
@@ -108,9 +118,11 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo& info)
     }
     auto engine = OriginWrap::Unwrap(origin)->engine();
     if (!engine) throw MakeError(info.Env(), {-EBADF, "open"});
-    core_ = std::make_shared<SessionCore>(std::move(engine), "");
+    core_ = std::make_shared<SessionCore>(std::move(engine));
+  } else if (where.Has("device")) {
+    core_ = std::make_shared<SessionCore>(SessionCore::Device{ToU64(where.Get("device"), "device")});
   } else {
-    core_ = std::make_shared<SessionCore>(nullptr, where.Get("socket").As<Napi::String>());
+    core_ = std::make_shared<SessionCore>(std::string(where.Get("socket").As<Napi::String>()));
   }
   data_->sessions.insert(this);
 }
@@ -182,6 +194,7 @@ Napi::Value SessionWrap::Start(const Napi::CallbackInfo& info) {
         Napi::Object object = Napi::Object::New(env);
         object.Set("startTime", Napi::Number::New(env, static_cast<double>(start->start_realtime_ns) / 1e6));
         object.Set("armNs", Num(env, start->arm_ns));
+        object.Set("freezeNs", Num(env, start->freeze_ns));
         return object;
       });
 }
@@ -200,10 +213,25 @@ Napi::Value SessionWrap::SetPaused(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Napi::Value SessionWrap::SetWatermarkLow(const Napi::CallbackInfo& info) {
-  const uint32_t slots = ToU32(info[0], "slots");
-  core_->WithCopy([&](CopySession* copy) { copy->SetWatermarkLow(slots); });
+Napi::Value SessionWrap::SetThrottle(const Napi::CallbackInfo& info) {
+  const Napi::Object setting = info[0].As<Napi::Object>();
+  snapbak_throttle throttle{};
+  throttle.begin = ToU32(setting.Get("begin"), "begin");
+  throttle.full = ToU32(setting.Get("full"), "full");
+  throttle.rate = ToU64(setting.Get("rate"), "rate");
+  throttle.max_us = ToU32(setting.Get("maxUs"), "maxUs");
+  core_->WithCopy([&](CopySession* copy) { copy->SetThrottle(throttle); });
   return info.Env().Undefined();
+}
+
+// Not by Submit(): it may take as long as draining takes, and the session's thread has other things to do.
+Napi::Value SessionWrap::ResizeTier(const Napi::CallbackInfo& info) {
+  const uint32_t tier = ToU32(info[0], "tier");
+  const uint64_t bytes = ToU64(info[1], "bytes");
+  Settler settler(info.Env(), data_->queue);
+  const auto done = [settler](int error) { settler.Settle({error, "resize"}); };
+  if (!core_->WithCopy([&](CopySession* copy) { copy->ResizeTier2(tier, bytes, done); })) done(-ECANCELED);
+  return settler.promise();
 }
 
 Napi::Value SessionWrap::Stats(const Napi::CallbackInfo& info) {

@@ -18,7 +18,7 @@ namespace snapbak {
 class SessionWrap : public Napi::ObjectWrap<SessionWrap>, public Stoppable {
  public:
   static Napi::Function Define(Napi::Env env);
-  // createSession({ origin } | { socket }): a NativeSession.
+  // createSession({ origin } | { socket } | { device }): a NativeSession.
   static Napi::Value Create(const Napi::CallbackInfo& info);
 
   explicit SessionWrap(const Napi::CallbackInfo& info);
@@ -33,7 +33,8 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap>, public Stoppable {
   Napi::Value Start(const Napi::CallbackInfo& info);
   Napi::Value PushWork(const Napi::CallbackInfo& info);
   Napi::Value SetPaused(const Napi::CallbackInfo& info);
-  Napi::Value SetWatermarkLow(const Napi::CallbackInfo& info);
+  Napi::Value SetThrottle(const Napi::CallbackInfo& info);
+  Napi::Value ResizeTier(const Napi::CallbackInfo& info);
   Napi::Value Stats(const Napi::CallbackInfo& info);
   Napi::Value Finish(const Napi::CallbackInfo& info);
   Napi::Value Abort(const Napi::CallbackInfo& info);

@@ -5,12 +5,6 @@
 #include <cerrno>
 
 namespace snapbak {
-namespace {
-
-constexpr int kPlaceRetries = 3;
-constexpr std::chrono::milliseconds kPlaceRetryPause(20);
-
-}  // namespace
 
 Copier::Copier(CopyState* state, AlignedBuffer* buffer)
     : state_(state), buffer_(buffer), writer_(state), sweep_(state, buffer, &writer_) {}
@@ -53,25 +47,26 @@ void Copier::DrainSlot(const CapturedBlock& captured) {
 
 void Copier::DrainPlace(const SpilledBlock& spilled) {
   int error = ReadPlace(spilled);
-  for (int retry = 0; error != 0 && retry < kPlaceRetries; retry++) {
-    if (state_->stop.Sleep(kPlaceRetryPause)) return;
+  for (uint32_t retry = 0; error != 0 && retry < state_->options.tier2_retries; retry++) {
+    if (state_->stop.Sleep(std::chrono::milliseconds(state_->options.tier2_retry_ms))) return;
     error = ReadPlace(spilled);
   }
   if (error != 0) {
-    // The block is lost and so is the backup; the place is not used again.
-    state_->notifier.Send(NoticeKind::kTier2Data, spilled.block, error);
+    // The block is lost and so is the backup; the place is not used again, nor is any other of that tier.
+    state_->GiveUpTier(spilled.where.tier, error);
+    state_->notifier.Send(NoticeKind::kTier2Data, spilled.block, error, spilled.where.tier);
     return;
   }
   if (writer_.Write(spilled.block, 1, buffer_->data()) != 0) {
     state_->jobs.PutBack(spilled);
     return;
   }
-  state_->tier2->Free(spilled.place);
+  state_->tiers->Free(spilled.where);
   state_->jobs.PlaceFreed();
 }
 
 int Copier::ReadPlace(const SpilledBlock& spilled) {
-  const int error = state_->tier2->Get(spilled.place, buffer_->data());
+  const int error = state_->tiers->Get(spilled.where, buffer_->data());
   if (error != 0) return error;
   return writer_.Checksum(spilled.block, buffer_->data()) == spilled.crc ? 0 : -EILSEQ;
 }

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <limits>
 #include <new>
 #include <system_error>
 #include <thread>
@@ -25,16 +26,15 @@ namespace snapbak {
 
 class CopySession::Impl {
  public:
-  Impl(Driver* driver, SharedMemory* memory, UniqueFd lower, uint32_t sector_size, Target* target,
-       Tier2* tier2, ChecksumFile* checksums, const CopyOptions& options,
-       std::function<void(const Notice&)> notify)
-      : state_(driver, memory, std::move(lower), sector_size, target, tier2, checksums, options,
-               std::move(notify)) {}
+  Impl(Driver* driver, SharedMemory* memory, LowerView lower, Target* target, Tier2Set* tiers,
+       ChecksumFile* checksums, const CopyOptions& options, std::function<void(const Notice&)> notify)
+      : state_(driver, memory, std::move(lower), target, tiers, checksums, options, std::move(notify)) {}
 
   int Prepare(const std::vector<Extent>& listed);
   int Start(snapbak_start* start);
   CopyStats Stats() const;
   void Stop();
+  void ResizeTier2(uint32_t tier, uint64_t bytes, Tier2::Resized done);
 
   CopyState state_;
 
@@ -76,10 +76,10 @@ int CopySession::Impl::Prepare(const std::vector<Extent>& listed) {
 }
 
 bool CopySession::Impl::OptionsAreValid() const {
-  const uint32_t sector = state_.sector_size;
+  const uint32_t sector = state_.lower.sector_size;
   return state_.options.copy_threads >= 1 && state_.options.copy_threads <= 16 &&
          state_.options.read_bytes <= 1u << 30 && (sector & (sector - 1)) == 0 &&
-         sector <= state_.block_size &&
+         sector <= state_.block_size && state_.options.drain_to >= state_.options.watermark_low &&
          snapbak_load_acquire(&state_.memory->header()->state) == SNAPBAK_STATE_READY;
 }
 
@@ -95,7 +95,7 @@ int CopySession::Impl::AllocateBuffers() {
   }
   memory_locked_ = locked;
   pump_ = std::make_unique<EventPump>(&state_);
-  if (state_.tier2 != nullptr) spiller_ = std::make_unique<Spiller>(&state_);
+  if (state_.tiers != nullptr && state_.tiers->size() > 0) spiller_ = std::make_unique<Spiller>(&state_);
   return 0;
 }
 
@@ -159,16 +159,26 @@ CopyStats CopySession::Impl::Stats() const {
   s.slots_total = state_.memory->geometry().nr_slots;
   s.slots_used = state_.jobs.slots_used();
   s.buffer_bytes = buffer_bytes_ + state_.jobs.memory_bytes();
-  if (state_.tier2 != nullptr) {
-    s.tier2_total = state_.tier2->total();
-    s.tier2_used = state_.tier2->used();
-    s.buffer_bytes += uint64_t{s.tier2_total} * sizeof(uint32_t);
+  if (state_.tiers != nullptr) {
+    s.tier2_total = state_.tiers->total();
+    s.tier2_used = state_.tiers->used();
+    s.buffer_bytes += state_.tiers->memory_bytes();
+    for (uint32_t i = 0; i < state_.tiers->size(); i++) {
+      const Tier2& tier = state_.tiers->at(i);
+      s.tiers.push_back({tier.total(), tier.used(), tier.lost()});
+    }
   }
   s.state = snapbak_load_acquire(&header->state);
   s.reason = snapbak_load_relaxed(&header->reason);
   for (int i = 0; i < SNAPBAK_NR_COUNTERS; i++) s.counters[i] = snapbak_load_relaxed(&header->counters[i]);
+  for (int h = 0; h < SNAPBAK_NR_HISTOGRAMS; h++) {
+    for (int i = 0; i < SNAPBAK_HISTOGRAM_BUCKETS; i++) {
+      s.histograms[h][i] = snapbak_load_relaxed(&header->histograms[h][i]);
+    }
+  }
   s.start_realtime_ns = snapbak_load_relaxed(&header->start_realtime_ns);
   s.arm_ns = snapbak_load_relaxed(&header->arm_ns);
+  s.freeze_ns = snapbak_load_relaxed(&header->freeze_ns);
   s.memory_locked = memory_locked_;
   return s;
 }
@@ -178,13 +188,26 @@ void CopySession::Impl::Stop() {
   state_.jobs.Stop();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
+  if (state_.tiers != nullptr) state_.tiers->Close();
 }
 
-CopySession::CopySession(Driver* driver, SharedMemory* memory, UniqueFd lower, uint32_t sector_size,
-                         Target* target, Tier2* tier2, ChecksumFile* checksums, const CopyOptions& options,
+void CopySession::Impl::ResizeTier2(uint32_t tier, uint64_t bytes, Tier2::Resized done) {
+  const uint64_t places = bytes / state_.block_size;
+  if (state_.tiers == nullptr || tier >= state_.tiers->size() ||
+      places > std::numeric_limits<uint32_t>::max()) {
+    done(-EINVAL);
+    return;
+  }
+  // The end first: whoever puts a block into the queue after TierChanged() sees it.
+  state_.tiers->at(tier).Resize(static_cast<uint32_t>(places), std::move(done));
+  state_.jobs.TierChanged(tier);
+}
+
+CopySession::CopySession(Driver* driver, SharedMemory* memory, LowerView lower, Target* target,
+                         Tier2Set* tiers, ChecksumFile* checksums, const CopyOptions& options,
                          std::function<void(const Notice&)> notify)
-    : impl_(std::make_unique<Impl>(driver, memory, std::move(lower), sector_size, target, tier2, checksums,
-                                   options, std::move(notify))) {}
+    : impl_(std::make_unique<Impl>(driver, memory, std::move(lower), target, tiers, checksums, options,
+                                   std::move(notify))) {}
 
 CopySession::~CopySession() { impl_->Stop(); }
 
@@ -194,7 +217,10 @@ uint64_t CopySession::PushWork(const std::vector<Extent>& work, bool priority) {
   return impl_->state_.jobs.PushWork(work, priority);
 }
 void CopySession::SetPaused(bool paused) { impl_->state_.jobs.SetPaused(paused); }
-void CopySession::SetWatermarkLow(uint32_t slots) { impl_->state_.jobs.SetWatermarkLow(slots); }
+void CopySession::SetThrottle(const snapbak_throttle& throttle) { impl_->state_.SetThrottle(throttle); }
+void CopySession::ResizeTier2(uint32_t tier, uint64_t bytes, Tier2::Resized done) {
+  impl_->ResizeTier2(tier, bytes, std::move(done));
+}
 CopyStats CopySession::Stats() const { return impl_->Stats(); }
 void CopySession::Stop() { impl_->Stop(); }
 

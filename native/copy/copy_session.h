@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The library's side of one session, on threads of its own: takes events,
-// sweeps in the order it is told, drains slots to the target, spills to tier 2
-// and drains that. It decides nothing about order or policy; it knows nothing
+// sweeps in the order it is told, drains slots to the target, spills to the
+// second tiers and drains those. It decides nothing about order or policy; it knows nothing
 // of Node-API.
 //
 // Threads (all joined by Stop() and by the destructor):
@@ -10,8 +10,9 @@
 //   copiers  (copy_threads) take the best job there is: wanted block; drain of
 //            a slot when more than `watermark_low` slots are in use; drain of
 //            tier 2 when that is above its low mark; work extent by the sweep;
-//            any drain
-//   spiller  (with tier 2 only) moves the oldest captured slots to tier 2
+//            any drain. Blocks that have to leave tier 2 (spill_queue.h) take
+//            turns with slots: neither writers nor they wait for the other
+//   spiller  (with a tier 2 only) moves the oldest captured slots to tier 2
 //            while more than `watermark_low` slots are in use
 //
 // A block is *safe* once it was claimed by the sweep, or its event came. It is
@@ -25,43 +26,57 @@
 #include <string>
 #include <vector>
 
+#include "../../kernel-module/core/snapbak_throttle.h"
 #include "../driver/driver.h"
 #include "checksum_file.h"
+#include "extent.h"
 #include "target.h"
-#include "tier2.h"
+#include "tier2_set.h"
 
 namespace snapbak {
 
-struct Extent {  // bytes
-  uint64_t offset;
-  uint64_t length;
+// The lower device as the sweep reads it.
+struct LowerView {
+  UniqueFd fd;
+  uint32_t sector_size = 512;  // smallest unit of direct I/O
+  uint64_t offset = 0;         // where on it the origin begins, bytes
 };
 
 struct CopyOptions {
   uint32_t copy_threads = 2;       // 1 to 16
   uint32_t read_bytes = 1u << 19;  // one sweep read; a multiple of the block size is made of it
   uint32_t watermark_low = 0;      // slots in use above which drain and spill come before the sweep
+  uint32_t drain_to = UINT32_MAX;  // slots in use down to which a full container is drained before writes get
+                                   // slots again; not below watermark_low, or that would wait for the sweep
   bool lock_memory = true;         // mlock the buffers where permitted
   uint32_t target_retries = 3;     // a failed target write is tried again so often ...
   uint32_t target_retry_ms = 100;  // ... after this long, doubled each time
+  uint32_t tier2_retries = 3;      // a failed read of a second tier is tried again so often ...
+  uint32_t tier2_retry_ms = 20;    // ... after this long each time
 };
 
 enum class NoticeKind {
   kNeedWork = 1,     // the sweep has little work left; push more
   kComplete = 2,     // all listed blocks are done or invalid
   kInvalid = 3,      // block: the origin could not be read (error)
-  kTier2Lost = 4,    // tier 2 failed (error) and was given up; tier 1 goes on
+  kTier2Lost = 4,    // a second tier (value) failed (error) and was given up; the others go on
   kTargetError = 5,  // a target write failed for good (error); the session will not complete
   kBroken = 6,       // the driver ended the session: value = snapbak_reason, error
   kDriverGone = 7,   // the driver died, or its socket closed
-  kTier2Data = 8,    // blocks that were only in tier 2 are lost (error); the session will not complete
+  kTier2Data = 8,    // a block only in a second tier (value) is lost (error); the session will not complete
 };
 
 struct Notice {
   NoticeKind kind;
   uint64_t block;  // kInvalid
   int error;       // negative errno or 0
-  uint32_t value;  // kBroken: snapbak_reason
+  uint32_t value;  // kBroken: snapbak_reason; kTier2Lost, kTier2Data: number of the tier
+};
+
+// Blocks; see Tier2.
+struct TierStats {
+  uint32_t total, used;
+  bool lost;
 };
 
 // A consistent-enough picture: each field is exact, taken at about one time.
@@ -76,23 +91,24 @@ struct CopyStats {
   uint64_t spilled_blocks;  // ever moved to tier 2
   uint64_t queued_work_bytes;
   uint32_t slots_total, slots_used;        // used: captured, not yet returned
-  uint32_t tier2_total, tier2_used;        // blocks
+  uint64_t tier2_total, tier2_used;        // blocks, of the second tiers that are not lost
+  std::vector<TierStats> tiers;            // second tiers, in order
   uint32_t state, reason;                  // of the shared header
   uint64_t counters[SNAPBAK_NR_COUNTERS];  // of the shared header
-  uint64_t start_realtime_ns, arm_ns;
+  uint64_t histograms[SNAPBAK_NR_HISTOGRAMS][SNAPBAK_HISTOGRAM_BUCKETS];  // the same
+  uint64_t start_realtime_ns, arm_ns, freeze_ns;
   uint64_t buffer_bytes;  // memory that copying holds besides the slots
   bool memory_locked;
 };
 
 class CopySession {
  public:
-  // Everything given here outlives the session; `tier2` and `checksums` may be
+  // Everything given here outlives the session; `tiers` and `checksums` may be
   // null. `notify` is called from the threads above, never two calls at once,
   // and must not block for long nor call back into the session except
   // PushWork.
-  CopySession(Driver* driver, SharedMemory* memory, UniqueFd lower, uint32_t sector_size, Target* target,
-              Tier2* tier2, ChecksumFile* checksums, const CopyOptions& options,
-              std::function<void(const Notice&)> notify);
+  CopySession(Driver* driver, SharedMemory* memory, LowerView lower, Target* target, Tier2Set* tiers,
+              ChecksumFile* checksums, const CopyOptions& options, std::function<void(const Notice&)> notify);
   ~CopySession();
 
   // READY: allocates buffers, marks `listed` pending (whole blocks: an extent
@@ -109,8 +125,11 @@ class CopySession {
   uint64_t PushWork(const std::vector<Extent>& work, bool priority);
   // Stops and restarts the sweep; captures and wanted blocks go on being copied.
   void SetPaused(bool paused);
-  // Changes the low watermark, in slots.
-  void SetWatermarkLow(uint32_t slots);
+  // How the driver slows down writes that need a capture, from now on.
+  void SetThrottle(const snapbak_throttle& throttle);
+  // Moves the end of a second tier, in bytes of it; see Tier2::Resize(), whose
+  // `done` may also say -EINVAL: there is no such tier. It must not call back.
+  void ResizeTier2(uint32_t tier, uint64_t bytes, Tier2::Resized done);
 
   CopyStats Stats() const;
 

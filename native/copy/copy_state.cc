@@ -7,24 +7,23 @@
 
 namespace snapbak {
 
-CopyState::CopyState(Driver* driver_in, SharedMemory* memory_in, UniqueFd lower_in, uint32_t sector,
-                     Target* target_in, Tier2* tier2_in, ChecksumFile* checksums_in,
-                     const CopyOptions& options_in, std::function<void(const Notice&)> notify)
+CopyState::CopyState(Driver* driver_in, SharedMemory* memory_in, LowerView lower_in, Target* target_in,
+                     Tier2Set* tiers_in, ChecksumFile* checksums_in, const CopyOptions& options_in,
+                     std::function<void(const Notice&)> notify)
     : driver(driver_in),
       memory(memory_in),
-      lower(std::move(lower_in)),
-      sector_size(std::max(sector, 1u)),
+      lower{std::move(lower_in.fd), std::max(lower_in.sector_size, 1u), lower_in.offset},
       target(target_in),
-      tier2(tier2_in),
+      tiers(tiers_in),
       checksums(checksums_in),
       options(options_in),
       nr_blocks(memory_in->geometry().nr_blocks),
       block_size(1u << memory_in->geometry().block_shift),
       notifier(std::move(notify)),
       max_run_blocks_(std::max(options_in.read_bytes / block_size, 1u)),
-      free_ring_(memory_in->FreeRing()),
-      jobs(memory_in->bitmap(), nr_blocks, block_size, memory_in->geometry().nr_slots, tier2_in, &counters,
-           max_run_blocks_, options_in.watermark_low) {}
+      jobs(memory_in->bitmap(), nr_blocks, block_size, memory_in->geometry().nr_slots, tiers_in, &counters,
+           max_run_blocks_, options_in.watermark_low),
+      free_slots(memory_in, options_in.drain_to) {}
 
 uint64_t CopyState::BytesOf(uint64_t first, uint64_t count) const {
   const uint64_t begin = first * block_size;
@@ -58,21 +57,27 @@ void CopyState::Settle(uint64_t count) {
 }
 
 void CopyState::ReturnSlot(uint32_t slot) {
-  jobs.SlotReturned(slot);  // first: once it is published, the driver may send it again
-  bool broken;
-  {
-    std::lock_guard lock(free_ring_mutex_);
-    broken = snapbak_ring_room(&free_ring_) <= 0;  // cannot be full: it has an entry for every slot
-    if (!broken) {
-      snapbak_ring_put_slot(&free_ring_, 0, slot);
-      snapbak_ring_publish(&free_ring_, 1);
-    }
-  }
-  if (broken) {
+  const uint32_t used = jobs.SlotReturned(slot);  // first: once it is published, the driver may send it again
+  if (!free_slots.Return(slot, used)) {
     FailSession(NoticeKind::kBroken, -EPROTO, SNAPBAK_REASON_PROTOCOL);
     return;
   }
   KickIfWaiting();
+}
+
+// A delay is computed from what is read at that moment; a mixture of two settings is as good as either.
+void CopyState::SetThrottle(const snapbak_throttle& throttle) {
+  snapbak_shm* header = memory->header();
+  snapbak_store_relaxed(&header->throttle_rate, throttle.rate);
+  snapbak_store_relaxed(&header->throttle_max_us, throttle.max_us);
+  snapbak_store_relaxed(&header->throttle_full, throttle.full);
+  snapbak_store_relaxed(&header->throttle_begin, throttle.begin);
+}
+
+void CopyState::GiveUpTier(uint32_t tier, int error) {
+  if (!tiers->at(tier).GiveUp()) return;
+  jobs.TierChanged(tier);
+  notifier.Send(NoticeKind::kTier2Lost, 0, error, tier);
 }
 
 void CopyState::FailTarget(int error) {

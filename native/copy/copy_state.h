@@ -3,21 +3,19 @@
 // the counters, and the few steps that several of them take.
 #pragma once
 
-#include <mutex>
-
 #include "copy_counters.h"
 #include "copy_session.h"
 #include "job_queue.h"
 #include "notifier.h"
+#include "slot_return.h"
 #include "stop_signal.h"
 
 namespace snapbak {
 
 class CopyState {
  public:
-  CopyState(Driver* driver, SharedMemory* memory, UniqueFd lower, uint32_t sector_size, Target* target,
-            Tier2* tier2, ChecksumFile* checksums, const CopyOptions& options,
-            std::function<void(const Notice&)> notify);
+  CopyState(Driver* driver, SharedMemory* memory, LowerView lower, Target* target, Tier2Set* tiers,
+            ChecksumFile* checksums, const CopyOptions& options, std::function<void(const Notice&)> notify);
 
   // Bytes of `count` blocks from `first` on; less than whole blocks at the end.
   uint64_t BytesOf(uint64_t first, uint64_t count) const;
@@ -34,7 +32,12 @@ class CopyState {
   void Invalid(uint64_t block, int error);
   // Gives a slot back to the driver.
   void ReturnSlot(uint32_t slot);
+  // What the driver reads before it delays a write.
+  void SetThrottle(const snapbak_throttle& throttle);
 
+  // A second tier failed: nothing goes there any more, and what is there should leave while it can be read.
+  // Told once a tier.
+  void GiveUpTier(uint32_t tier, int error);
   // The session will not complete: copiers stop writing, captures pile up.
   void FailTarget(int error);
   // The session is over.
@@ -42,10 +45,9 @@ class CopyState {
 
   Driver* const driver;
   SharedMemory* const memory;
-  const UniqueFd lower;
-  const uint32_t sector_size;
+  const LowerView lower;
   Target* const target;
-  Tier2* const tier2;             // may be null
+  Tier2Set* const tiers;          // may be null
   ChecksumFile* const checksums;  // may be null
   const CopyOptions options;
   const uint64_t nr_blocks;
@@ -59,11 +61,10 @@ class CopyState {
   void Settle(uint64_t count);
 
   const uint64_t max_run_blocks_;
-  std::mutex free_ring_mutex_;
-  snapbak_ring free_ring_;  // guarded by free_ring_mutex_
 
  public:
   JobQueue jobs;
+  SlotReturn free_slots;
 };
 
 }  // namespace snapbak

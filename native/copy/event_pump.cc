@@ -101,6 +101,9 @@ bool EventPump::Look() {
   if (now == seen_state_) return true;
   seen_state_ = now;
   if (now == SNAPBAK_STATE_ARMED) state_->jobs.SetArmed();
+  // Every listed block was copied, so no event of use can come; and a driver may keep its wake-up raised
+  // from now on.
+  if (now == SNAPBAK_STATE_FINISHED) return false;
   if (now != SNAPBAK_STATE_BROKEN) return true;
   state_->FailSession(NoticeKind::kBroken, snapbak_load_relaxed(&header->error),
                       snapbak_load_relaxed(&header->reason));

@@ -39,6 +39,8 @@ class ImageReplay {
   // -ECANCELED.
   int Run(const std::vector<Extent>& extents, const std::vector<uint64_t>& skip);
   void Cancel() { cancelled_ = true; }
+  // After Run: the image is not needed any more; the figures stay.
+  void Close() { image_.Reset(); }
   ReplayStats Stats() const;
   // Where Run's error happened: 1 reading the image, 2 its checksums, 3 the target.
   int error_stage() const { return error_stage_; }

@@ -5,13 +5,14 @@
 namespace snapbak {
 
 JobQueue::JobQueue(const __u64* bitmap, uint64_t nr_blocks, uint32_t block_size, uint32_t nr_slots,
-                   const Tier2* tier2, const CopyCounters* counters, uint64_t max_run_blocks,
+                   const Tier2Set* tiers, const CopyCounters* counters, uint64_t max_run_blocks,
                    uint32_t watermark_low)
-    : tier2_(tier2),
+    : tiers_(tiers),
       counters_(counters),
       max_run_blocks_(max_run_blocks),
       work_(bitmap, nr_blocks, block_size),
       captured_(nr_slots),
+      spilled_(tiers),
       slot_is_ours_(nr_slots),
       watermark_low_(watermark_low) {}
 
@@ -75,16 +76,21 @@ bool JobQueue::TakeBest(Job* job) {
   }
   // 2. room in the container, while it is above its low marks
   const bool slots_low = slots_used_ <= watermark_low_;
-  const bool places_low = tier2_ == nullptr || spilled_.size() <= tier2_->total() / 2;
-  if (!captured_.empty() && !slots_low) {
-    job->kind = Job::Kind::kCaptured;
-    job->captured = captured_.PopFront();
+  const bool places_low = tiers_ == nullptr || spilled_.size() <= tiers_->total() / 2;
+  const bool slot_waits = !captured_.empty() && !slots_low;
+  if ((leaving_next_ || !slot_waits) && spilled_.TakeLeaving(&job->spilled)) {
+    job->kind = Job::Kind::kSpilled;
+    leaving_next_ = false;
     return true;
   }
-  if (!spilled_.empty() && !places_low) {
+  if (slot_waits) {
+    job->kind = Job::Kind::kCaptured;
+    job->captured = captured_.PopFront();
+    leaving_next_ = true;
+    return true;
+  }
+  if (!places_low && spilled_.Take(&job->spilled)) {
     job->kind = Job::Kind::kSpilled;
-    job->spilled = spilled_.front();
-    spilled_.pop_front();
     return true;
   }
   // 3. the sweep: each block that it claims is one that no write has to wait for
@@ -107,10 +113,8 @@ bool JobQueue::TakeBest(Job* job) {
     job->captured = captured_.PopFront();
     return true;
   }
-  if (!spilled_.empty()) {
+  if (spilled_.Take(&job->spilled)) {
     job->kind = Job::Kind::kSpilled;
-    job->spilled = spilled_.front();
-    spilled_.pop_front();
     return true;
   }
   return false;
@@ -122,10 +126,10 @@ bool JobQueue::NoWorkLeft() {
          work_.TakeEmptyEdge();
 }
 
-void JobQueue::SlotReturned(uint32_t slot) {
+uint32_t JobQueue::SlotReturned(uint32_t slot) {
   std::lock_guard lock(mutex_);
   slot_is_ours_[slot] = false;
-  slots_used_--;
+  return --slots_used_;
 }
 
 void JobQueue::PlaceFreed() {
@@ -142,7 +146,7 @@ void JobQueue::PutBack(const CapturedBlock& captured) {
 
 void JobQueue::PutBack(const SpilledBlock& spilled) {
   std::lock_guard lock(mutex_);
-  spilled_.push_front(spilled);
+  spilled_.PutBack(spilled);
   WakeForDrain();
 }
 
@@ -157,8 +161,7 @@ bool JobQueue::TakeForSpill(CapturedBlock* captured) {
     if (stopped_ || all_halted_) return true;
     // what idle copiers are about to take goes to the target straight away
     const size_t taken_care_of = copiers_halted_ ? 0 : copiers_asleep_;
-    return captured_.size() > taken_care_of && slots_used_ > watermark_low_ &&
-           tier2_->used() < tier2_->total();
+    return captured_.size() > taken_care_of && slots_used_ > watermark_low_ && tiers_->HasRoom();
   });
   if (stopped_ || all_halted_) return false;
   *captured = captured_.PopFront();
@@ -167,8 +170,15 @@ bool JobQueue::TakeForSpill(CapturedBlock* captured) {
 
 void JobQueue::AddSpilled(const SpilledBlock& spilled) {
   std::lock_guard lock(mutex_);
-  spilled_.push_back(spilled);
+  spilled_.Push(spilled);
   copiers_.notify_one();
+}
+
+void JobQueue::TierChanged(uint32_t tier) {
+  std::lock_guard lock(mutex_);
+  spilled_.Resort(tier);
+  copiers_.notify_all();
+  spiller_.notify_one();
 }
 
 uint64_t JobQueue::PushWork(const std::vector<Extent>& work, bool priority) {
@@ -188,12 +198,6 @@ void JobQueue::SetPaused(bool paused) {
   std::lock_guard lock(mutex_);
   paused_ = paused;
   copiers_.notify_all();
-}
-
-void JobQueue::SetWatermarkLow(uint32_t slots) {
-  std::lock_guard lock(mutex_);
-  watermark_low_ = slots;
-  WakeForDrain();
 }
 
 void JobQueue::HaltCopiers() {
@@ -228,8 +232,8 @@ uint64_t JobQueue::queued_work_bytes() const {
 
 uint64_t JobQueue::memory_bytes() const {
   std::lock_guard lock(mutex_);
-  return slot_is_ours_.size() * sizeof(CapturedBlock) + slot_is_ours_.size() / 8 +
-         spilled_.size() * sizeof(SpilledBlock) + wanted_.size() * 2 * sizeof(uint64_t);
+  return slot_is_ours_.size() * sizeof(CapturedBlock) + slot_is_ours_.size() / 8 + spilled_.memory_bytes() +
+         wanted_.size() * 2 * sizeof(uint64_t);
 }
 
 }  // namespace snapbak

@@ -15,7 +15,7 @@
 
 #include "copy_counters.h"
 #include "fixed_queue.h"
-#include "tier2.h"
+#include "spill_queue.h"
 #include "work_queue.h"
 
 namespace snapbak {
@@ -23,12 +23,6 @@ namespace snapbak {
 struct CapturedBlock {
   uint64_t block;
   uint32_t slot;
-};
-
-struct SpilledBlock {
-  uint64_t block;
-  uint32_t place;
-  uint32_t crc;  // of the block's bytes, from before they left memory
 };
 
 struct Job {
@@ -44,7 +38,8 @@ struct Job {
 class JobQueue {
  public:
   JobQueue(const __u64* bitmap, uint64_t nr_blocks, uint32_t block_size, uint32_t nr_slots,
-           const Tier2* tier2, const CopyCounters* counters, uint64_t max_run_blocks, uint32_t watermark_low);
+           const Tier2Set* tiers, const CopyCounters* counters, uint64_t max_run_blocks,
+           uint32_t watermark_low);
 
   // --- the pump. False: a slot came that is with us already, so the driver is
   // not to be trusted; nothing was added.
@@ -54,7 +49,8 @@ class JobQueue {
   // one that the caller has just done. False: stopped.
   bool Take(Job* job);
   // Takes a slot off the account; call it before the driver may see it again.
-  void SlotReturned(uint32_t slot);
+  // Returns how many are left on it.
+  uint32_t SlotReturned(uint32_t slot);
   void PlaceFreed();
   void PutBack(const CapturedBlock& captured);
   void PutBack(const SpilledBlock& spilled);
@@ -64,11 +60,13 @@ class JobQueue {
   bool TakeForSpill(CapturedBlock* captured);
   void AddSpilled(const SpilledBlock& spilled);
 
+  // --- whoever lost a second tier, or moved its end, when that is done
+  void TierChanged(uint32_t tier);
+
   // --- whoever runs the session
   uint64_t PushWork(const std::vector<Extent>& work, bool priority);
   void SetArmed();
   void SetPaused(bool paused);
-  void SetWatermarkLow(uint32_t slots);
   // The target is lost: copiers take no more jobs.
   void HaltCopiers();
   // The session is broken: nobody does.
@@ -86,7 +84,7 @@ class JobQueue {
   bool NoWorkLeft();
   void WakeForDrain();
 
-  const Tier2* const tier2_;
+  const Tier2Set* const tiers_;
   const CopyCounters* const counters_;
   const uint64_t max_run_blocks_;
 
@@ -94,12 +92,13 @@ class JobQueue {
   std::condition_variable copiers_, spiller_;
   WorkQueue work_;
   FixedQueue<CapturedBlock> captured_;  // oldest first
-  std::deque<SpilledBlock> spilled_;    // oldest first; 16 bytes a block in tier 2
+  SpillQueue spilled_;                  // 16 bytes a block in tier 2
+  bool leaving_next_ = false;           // blocks that have to leave tier 2 take turns with slots
   std::deque<uint64_t> wanted_;
   std::unordered_set<uint64_t> wanted_set_;
   std::vector<bool> slot_is_ours_;
   uint32_t slots_used_ = 0;
-  uint32_t watermark_low_;
+  const uint32_t watermark_low_;
   uint32_t copiers_asleep_ = 0;
   uint32_t sweeping_ = 0;  // runs taken and not done
   bool armed_ = false;

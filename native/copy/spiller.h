@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Moves captured blocks from their slots to tier 2 while slots run short, so
+// Moves captured blocks from their slots to the second tiers while slots run short, so
 // that writes need not wait for the target.
 #pragma once
 
@@ -11,10 +11,12 @@ class Spiller {
  public:
   explicit Spiller(CopyState* state) : state_(state) {}
 
-  // Until stopped, or until tier 2 fails and is given up.
+  // Until stopped. A tier that fails is given up, and the next one is taken.
   void Run();
 
  private:
+  bool Put(const void* data, TierPlace* where);
+
   CopyState* const state_;
 };
 

@@ -7,13 +7,13 @@
 namespace snapbak {
 
 Sweep::Sweep(CopyState* state, AlignedBuffer* buffer, BlockWriter* writer)
-    : state_(state), buffer_(buffer), writer_(writer), holes_(state->lower.get()) {
+    : state_(state), buffer_(buffer), writer_(writer), holes_(state->lower.fd.get()) {
   ours_.reserve(state->max_run_blocks() / 2 + 1);
 }
 
 void Sweep::Copy(BlockRun run) {
   // A hole is as good as bytes read: a pending block has not changed since the start instant.
-  const bool hole = holes_.IsHole(run.first * state_->block_size, state_->BytesOf(run.first, run.count));
+  const bool hole = holes_.IsHole(OnLower(run), state_->BytesOf(run.first, run.count));
   if (!hole) {
     const int error = Read(run);
     if (error != 0) return CopyOneByOne(run, error);
@@ -22,12 +22,14 @@ void Sweep::Copy(BlockRun run) {
   WriteClaimed(run, hole);
 }
 
+uint64_t Sweep::OnLower(BlockRun run) const { return state_->lower.offset + run.first * state_->block_size; }
+
 int Sweep::Read(BlockRun run) {
   const uint64_t needed = state_->BytesOf(run.first, run.count);
   // whole sectors, for direct I/O; the buffer is whole blocks
-  const uint64_t length = (needed + state_->sector_size - 1) / state_->sector_size * state_->sector_size;
-  const int error =
-      ReadAtLeast(state_->lower.get(), buffer_->data(), length, needed, run.first * state_->block_size);
+  const uint64_t sector = state_->lower.sector_size;
+  const uint64_t length = (needed + sector - 1) / sector * sector;
+  const int error = ReadAtLeast(state_->lower.fd.get(), buffer_->data(), length, needed, OnLower(run));
   if (error == 0) state_->counters.read_bytes += needed;
   return error;
 }

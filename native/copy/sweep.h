@@ -20,6 +20,8 @@ class Sweep {
   void Copy(BlockRun run);
 
  private:
+  // Where the run begins on the lower device, bytes.
+  uint64_t OnLower(BlockRun run) const;
   int Read(BlockRun run);
   void Claim(BlockRun run);
   void CopyOneByOne(BlockRun run, int error);

@@ -3,11 +3,12 @@
 
 #include <errno.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #include <algorithm>
 
+#include "../../kernel-module/core/snapbak_histogram.h"
 #include "../../kernel-module/core/snapbak_throttle.h"
+#include "wake.h"
 
 namespace snapbak {
 
@@ -22,12 +23,29 @@ uint64_t Nanoseconds(std::chrono::steady_clock::duration d) {
 
 }  // namespace
 
-Capture::Capture(LowerDevice* lower, SharedMemory* memory, int event_fd, const Policy& policy)
+void Capture::CountTime(const Times& times, Clock::time_point began, uint64_t n) {
+  const uint64_t ns = Nanoseconds(Clock::now() - began);
+  Count(times.sum, ns * n);
+  snapbak_shm* header = memory_->header();
+  __atomic_fetch_add(&header->histograms[times.histogram][snapbak_histogram_bucket(ns)], n, __ATOMIC_RELAXED);
+  __u64* longest = &header->counters[times.longest];
+  __u64 seen = __atomic_load_n(longest, __ATOMIC_RELAXED);
+  while (seen < ns &&
+         !__atomic_compare_exchange_n(longest, &seen, ns, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+}
+
+void Capture::CountRequest(Clock::time_point arrived) {
+  Count(SNAPBAK_C_IO);
+  Count(SNAPBAK_C_IO_NS, Nanoseconds(Clock::now() - arrived));
+}
+
+Capture::Capture(LowerDevice* lower, SharedMemory* memory, int wake_fd, const Policy& policy)
     : lower_(lower),
       memory_(memory),
       bitmap_(memory->bitmap()),
       block_shift_(memory->geometry().block_shift),
-      event_fd_(event_fd),
+      wake_fd_(wake_fd),
       policy_(policy),
       pool_(memory) {}
 
@@ -44,11 +62,12 @@ void Capture::MakeSafe(uint64_t offset, uint64_t length) {
   }
 
   Passage passage;
-  while (block < end && !broken()) {
+  while (block < end && !over()) {
     const uint64_t run_end = snapbak_bitmap_next_clear(bitmap_, block, std::min(end, block + kMaxRun));
     // Never looked at twice once captured: a library that sets bits again cannot keep us here.
     block = snapbak_bitmap_next_set(bitmap_, CaptureRun(block, run_end, &passage), end);
   }
+  if (passage.granted) UseGrant(&passage);
   if (broken()) return;
   // Blocks that other writes claimed; we own none any more.
   if (inflight_.Wait(first, end)) Count(SNAPBAK_C_WAITED);
@@ -62,6 +81,7 @@ uint64_t Capture::CaptureRun(uint64_t first, uint64_t end, Passage* passage) {
   passage->slots.clear();
   passage->events.clear();
   const int taken = pool_.Take(static_cast<uint32_t>(end - first), &passage->slots);
+  if (passage->granted) UseGrant(passage);
   if (taken < 0) {
     Count(SNAPBAK_C_PROTOCOL_ERRORS);
     Break(SNAPBAK_REASON_PROTOCOL, taken);
@@ -85,6 +105,7 @@ uint64_t Capture::CaptureRun(uint64_t first, uint64_t end, Passage* passage) {
   }
   if (used < passage->slots.size()) {
     pool_.PutBack(passage->slots.data() + used, passage->slots.size() - used);
+    Kick();  // a write that found none of them free may be held by now, and the library knows nothing of them
   }
   if (passage->events.empty()) return block;
 
@@ -99,7 +120,8 @@ uint64_t Capture::CaptureRun(uint64_t first, uint64_t end, Passage* passage) {
   pool_.Publish(passage->events.data(), passage->events.size());
   for (const snapbak_event& event : passage->events) inflight_.Remove(event.block);
   __atomic_store_n(&memory_->header()->counters[SNAPBAK_C_SLOTS_USED], pool_.used(), __ATOMIC_RELAXED);
-  Count(SNAPBAK_C_CAPTURE_NS, Nanoseconds(Clock::now() - began));
+  CountTime({SNAPBAK_H_CAPTURE, SNAPBAK_C_CAPTURE_NS, SNAPBAK_C_CAPTURE_MAX_NS}, began,
+            passage->events.size());
   WakeLibrary();
   return block;
 }
@@ -139,39 +161,68 @@ void Capture::ReadBlocks(Passage* passage) {
 
 // With hold_mutex_ held.
 void Capture::StoreHolding() {
-  snapbak_store_relaxed(&memory_->header()->driver_waiting, holding_);
-  __atomic_store_n(&memory_->header()->counters[SNAPBAK_C_HELD_NOW], holding_, __ATOMIC_RELAXED);
+  const auto holding = static_cast<__u32>(queue_.size());
+  snapbak_store_relaxed(&memory_->header()->driver_waiting, holding);
+  __atomic_store_n(&memory_->header()->counters[SNAPBAK_C_HELD_NOW], holding, __ATOMIC_RELAXED);
 }
 
-// With hold_mutex_ held: may a write that holds for `block` try again?
-bool Capture::WorthALook(uint64_t block) {
-  if (broken() || !snapbak_bitmap_test(bitmap_, block)) return true;
-  std::vector<uint32_t> probe;
-  const int taken = pool_.Take(1, &probe);
-  if (taken > 0) pool_.PutBack(probe.data(), probe.size());
-  return taken != 0;  // an error is found again, and handled, by the next Take
+// With hold_mutex_ held: may a write that holds for `block` try again? Free
+// slots are for those who are held longest.
+bool Capture::WorthALook(uint64_t block, const Passage* passage) {
+  if (over() || !snapbak_bitmap_test(bitmap_, block)) return true;
+  int available = pool_.Available();
+  if (available < 0) return true;  // an error is found again, and handled, by the next Take
+  available -= static_cast<int>(granted_);
+  for (auto it = queue_.begin(); it != queue_.end() && available > 0; ++it, --available) {
+    if (it->second == passage) return true;
+  }
+  return false;
+}
+
+// With hold_mutex_ held, by a held write: has the library made no progress for too long?
+bool Capture::Stalled(Clock::time_point now) {
+  const uint64_t heartbeat = __atomic_load_n(&memory_->header()->heartbeat, __ATOMIC_RELAXED);
+  if (heartbeat != heartbeat_) {
+    heartbeat_ = heartbeat;
+    heartbeat_at_ = now;
+  }
+  return policy_.stall_timeout.count() > 0 && now - heartbeat_at_ >= policy_.stall_timeout;
 }
 
 // Keeps the write back until `block` is no longer pending, a slot is free, or
 // the session is broken. The bit stays set: the sweep takes the block first.
 void Capture::Hold(uint64_t block, Passage* passage) {
   const Clock::time_point began = Clock::now();
-  if (passage->deadline == Clock::time_point::max()) {
-    passage->deadline = began + policy_.hold_timeout;
+  if (passage->held_since == Clock::time_point::max()) {
+    passage->held_since = began;
     Count(SNAPBAK_C_HELD);
   }
-  bool timed_out = false;
+  const Clock::time_point deadline = policy_.on_full == SNAPBAK_ON_FULL_HOLD
+                                         ? Clock::time_point::max()
+                                         : passage->held_since + policy_.hold_timeout;
+  Clock::time_point now = began;
+  uint32_t reason = SNAPBAK_REASON_NONE;
   {
     std::unique_lock<std::mutex> lock(hold_mutex_);
-    ++holding_;
+    if (queue_.empty()) heartbeat_at_ = began;  // nobody looked for a while
+    const auto place = queue_.emplace(passage->held_since, passage).first;
     StoreHolding();
     Held& held = held_[block];
     ++held.writes;
     // From here on the library kicks after what it does; what it did before, we
     // see when we look now.
     snapbak_full_fence();
-    while (!WorthALook(block)) {
-      if (timed_out) break;
+    // A write whose time was over before this look had one more after it: bits
+    // and slots that come and go keep nobody for ever.
+    while ((began >= deadline && !over()) || !WorthALook(block, passage)) {
+      if (now >= deadline) {
+        reason = SNAPBAK_REASON_HOLD_TIMEOUT;
+        break;
+      }
+      if (Stalled(now)) {
+        reason = SNAPBAK_REASON_STALLED;
+        break;
+      }
       if (!held.wanted) {
         snapbak_event event{};
         event.block = block;
@@ -181,25 +232,32 @@ void Capture::Hold(uint64_t block, Passage* passage) {
         if (held.wanted) Count(SNAPBAK_C_WANTED);
         WakeLibrary();
       }
-      if (policy_.on_full == SNAPBAK_ON_FULL_HOLD) {
+      Clock::time_point next = deadline;
+      if (policy_.stall_timeout.count() > 0) next = std::min(next, heartbeat_at_ + policy_.stall_timeout);
+      if (next == Clock::time_point::max()) {
         kicked_.wait(lock);
       } else {
-        timed_out = kicked_.wait_until(lock, passage->deadline) == std::cv_status::timeout;
+        kicked_.wait_until(lock, next);
       }
+      now = Clock::now();
     }
-    timed_out = timed_out && !broken() && snapbak_bitmap_test(bitmap_, block);
     if (--held.writes == 0) held_.erase(block);
-    --holding_;
+    queue_.erase(place);
     StoreHolding();
+    // it goes for a slot, unless it needs none any more
+    passage->granted = reason == SNAPBAK_REASON_NONE && !over() && snapbak_bitmap_test(bitmap_, block);
+    if (passage->granted) ++granted_;
   }
-  const uint64_t ns = Nanoseconds(Clock::now() - began);
-  Count(SNAPBAK_C_HELD_NS, ns);
-  __u64* longest = &memory_->header()->counters[SNAPBAK_C_HELD_MAX_NS];
-  __u64 seen = __atomic_load_n(longest, __ATOMIC_RELAXED);
-  while (seen < ns &&
-         !__atomic_compare_exchange_n(longest, &seen, ns, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-  }
-  if (timed_out) Break(SNAPBAK_REASON_HOLD_TIMEOUT, -ETIMEDOUT);
+  CountTime({SNAPBAK_H_HOLD, SNAPBAK_C_HELD_NS, SNAPBAK_C_HELD_MAX_NS}, began);
+  if (reason != SNAPBAK_REASON_NONE) Break(reason, -ETIMEDOUT);
+}
+
+// A write that was held has tried for its slot; what it did not need is the next one's.
+void Capture::UseGrant(Passage* passage) {
+  passage->granted = false;
+  std::lock_guard<std::mutex> lock(hold_mutex_);
+  --granted_;
+  if (!queue_.empty()) kicked_.notify_all();
 }
 
 // Slows the write down as the throttle says, once a write.
@@ -212,19 +270,22 @@ void Capture::Delay(uint64_t blocks, Passage* passage) {
   throttle.rate = snapbak_load_relaxed(&header->throttle_rate);
   throttle.max_us = snapbak_load_relaxed(&header->throttle_max_us);
   throttle.block_size = 1u << block_shift_;
-  uint64_t us = snapbak_throttle_delay_us(&throttle, pool_.used());
-  if (us == 0) return;
+  const uint32_t interval = snapbak_throttle_interval_us(&throttle, pool_.used());
+  if (interval == 0) return;
   passage->delayed = true;
-  us = std::min<uint64_t>(us * blocks, SNAPBAK_THROTTLE_CEILING_US);
+  Count(SNAPBAK_C_DELAYED);
+  Count(SNAPBAK_C_DELAYED_NOW);
   const Clock::time_point began = Clock::now();
-  const Clock::time_point until = began + std::chrono::microseconds(us);
   {
     std::unique_lock<std::mutex> lock(hold_mutex_);
-    while (!broken() && kicked_.wait_until(lock, until) != std::cv_status::timeout) {
+    const uint64_t depart = snapbak_throttle_depart_ns(
+        &next_departure_, Nanoseconds(began.time_since_epoch()), interval, blocks, throttle.max_us);
+    const Clock::time_point until{std::chrono::nanoseconds(depart)};
+    while (!over() && departures_.wait_until(lock, until) != std::cv_status::timeout) {
     }
   }
-  Count(SNAPBAK_C_DELAYED);
-  Count(SNAPBAK_C_DELAYED_NS, Nanoseconds(Clock::now() - began));
+  Count(SNAPBAK_C_DELAYED_NOW, -1);
+  CountTime({SNAPBAK_H_DELAY, SNAPBAK_C_DELAYED_NS, SNAPBAK_C_DELAYED_MAX_NS}, began);
 }
 
 int Capture::ForDiscardable(uint64_t offset, uint64_t length,
@@ -270,7 +331,18 @@ void Capture::Break(uint32_t reason, int error) {
     broken_.store(true, std::memory_order_release);
   }
   kicked_.notify_all();
+  departures_.notify_all();
   WakeLibrary();
+}
+
+void Capture::LetGo() {
+  {
+    // Orders us with a write between its look and its wait.
+    std::lock_guard<std::mutex> lock(hold_mutex_);
+    let_go_.store(true, std::memory_order_release);
+  }
+  kicked_.notify_all();
+  departures_.notify_all();
 }
 
 void Capture::WakeLibrary() {
@@ -278,9 +350,7 @@ void Capture::WakeLibrary() {
   snapbak_shm* header = memory_->header();
   if (snapbak_load_relaxed(&header->library_asleep) == 0) return;
   if (snapbak_exchange(&header->library_asleep, 0) == 0) return;
-  const uint64_t one = 1;
-  // A full counter (EAGAIN) means that the wake-up is there already.
-  if (write(event_fd_, &one, sizeof one) < 0) return;
+  Wake(wake_fd_);
 }
 
 }  // namespace snapbak

@@ -13,7 +13,7 @@ namespace snapbak {
 
 namespace {
 
-void Wake(int eventfd) {
+void WakeServer(int eventfd) {
   const uint64_t one = 1;
   // EAGAIN means that the counter is full: the reader has a wake-up coming anyway
   while (write(eventfd, &one, sizeof(one)) < 0 && errno == EINTR) {
@@ -115,6 +115,8 @@ void ControlServer::Connection::Disconnect() {
   filled_ = 0;
   // Ends a send that waits; the descriptor itself stays until the worker has ended.
   shutdown(socket_.get(), SHUT_RDWR);
+  // Not left to the worker: its request may be waiting for writes that are held.
+  engine_->HandleGone(owner_);
   {
     std::lock_guard<std::mutex> lock(mutex_);
     leaving_ = true;
@@ -167,7 +169,7 @@ void ControlServer::Connection::Work() {
 
     if (run) answer = Dispatch(engine_, owner_, &request);
     const size_t nr_fds = run && answer.result == 0 ? WireReplyFds(request.cmd) : 0;
-    // A kick that comes before the poll thread looks here stays in the eventfd.
+    // A kick that comes before the poll thread looks here stays in the socket.
     if (answer.kick.valid()) {
       lock.lock();
       new_kick_ = std::move(answer.kick);
@@ -182,7 +184,7 @@ void ControlServer::Connection::Work() {
 
     lock.lock();
     busy_ = false;
-    Wake(wake_);
+    WakeServer(wake_);
   }
   lock.unlock();
   // After the last request, so that no session can begin behind it.
@@ -190,7 +192,7 @@ void ControlServer::Connection::Work() {
   lock.lock();
   ended_ = true;
   // Still under the lock: the server may delete us as soon as it sees ended_.
-  Wake(wake_);
+  WakeServer(wake_);
 }
 
 }  // namespace snapbak

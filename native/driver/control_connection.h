@@ -33,7 +33,7 @@ class ControlServer::Connection {
   bool closing() const { return closing_; }
   // True when the worker has nothing to do: only then is the socket read.
   bool Idle();
-  // Our end of the kick eventfd, or -1; valid until the next call.
+  // Our end of the kicks, or -1; valid until the next call.
   int kick();
   // Reads what is there and hands a complete request to the worker.
   void Receive();

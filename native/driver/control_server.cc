@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "control_connection.h"
+#include "wake.h"
 
 namespace snapbak {
 
@@ -88,7 +89,8 @@ void ControlServer::Run() {
       const struct pollfd& socket = fds[2 + 2 * i];
       const struct pollfd& kick = fds[3 + 2 * i];
       if (kick.revents != 0) {
-        Drain(kick.fd);
+        // A peer that shuts this end would keep us awake for ever.
+        if (!TakeWakes(kick.fd)) connection->Disconnect();
         kicked = true;
       }
       if ((socket.revents & POLLIN) != 0) {

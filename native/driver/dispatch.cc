@@ -2,10 +2,10 @@
 #include "dispatch.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/eventfd.h>
 
 #include <utility>
+
+#include "wake.h"
 
 namespace snapbak {
 
@@ -13,11 +13,10 @@ namespace {
 
 int Setup(Engine* engine, uint64_t owner, snapbak_setup* setup, Answer* answer) {
   // The kick descriptors come first: what fails here must leave no session set up.
-  UniqueFd ours(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!ours.valid()) return -errno;
-  UniqueFd theirs(fcntl(ours.get(), F_DUPFD_CLOEXEC, 0));
-  if (!theirs.valid()) return -errno;
-  const int ret = engine->HandleSetup(owner, setup, &answer->fds[0], &answer->fds[1]);
+  UniqueFd ours, theirs;
+  int ret = MakeWakePair(&ours, &theirs);
+  if (ret != 0) return ret;
+  ret = engine->HandleSetup(owner, setup, &answer->fds[0], &answer->fds[1]);
   if (ret != 0) return ret;
   answer->fds[2] = std::move(theirs);
   answer->kick = std::move(ours);

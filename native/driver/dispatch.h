@@ -15,7 +15,7 @@ struct Answer {
   int result = 0;
   // Descriptors for the peer: WireReplyFds(cmd) of them if the result is 0.
   UniqueFd fds[kWireMaxFds];
-  // After SETUP: our end of the kick eventfd. Readable: Engine::Kick().
+  // After SETUP: our end of the kicks (wake.h). Readable: Engine::Kick().
   UniqueFd kick;
 };
 

@@ -37,7 +37,8 @@ class Driver {
   // Held writes look again at bitmap and free ring. Never blocks.
   virtual void Kick() = 0;
 
-  // Sleeps until the driver wakes the library. 0: woken; -ETIMEDOUT;
+  // Sleeps until the driver wakes the library. 0: woken (a driver may wake for
+  // as long as events wait, and for ever once the session is over); -ETIMEDOUT;
   // -ECANCELED: `cancel_fd` is readable; -ECONNRESET: the driver is gone, and
   // the session with it. timeout_ms < 0: no limit.
   virtual int WaitEvent(int cancel_fd, int timeout_ms) = 0;

@@ -4,11 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <time.h>
 
 #include <algorithm>
 #include <chrono>
+
+#include "wake.h"
 
 namespace snapbak {
 
@@ -17,6 +18,7 @@ namespace {
 constexpr char kVersion[] = "0.1.0";
 constexpr uint64_t kMaxHoldMs = 86'400'000;
 constexpr uint64_t kMaxStartMs = 600'000;
+constexpr Capture::Clock::time_point kNotTimed = Capture::Clock::time_point::max();
 
 uint64_t Now(clockid_t clock) {
   struct timespec ts;
@@ -49,7 +51,7 @@ struct Engine::Session {
   uint64_t owner = 0;
   snapbak_state state = SNAPBAK_STATE_NEW;
   SharedMemory memory;
-  UniqueFd event_fd;
+  UniqueFd wake;  // our end
   Capture::Policy policy;
   std::unique_ptr<Capture> capture;  // from SETUP on
 };
@@ -87,33 +89,60 @@ int Engine::CheckRange(uint64_t offset, uint64_t length) const {
 }
 
 int Engine::Read(void* data, uint32_t length, uint64_t offset) {
-  const int ret = CheckRange(offset, length);
-  return ret != 0 ? ret : lower_.Read(data, length, offset);
+  int ret = CheckRange(offset, length);
+  if (ret != 0 || length == 0) return ret;
+  const Capture::Clock::time_point arrival = Arrival();
+  ret = lower_.Read(data, length, offset);
+  if (arrival == kNotTimed) return ret;
+  // Inside the gate for the count alone, which keeps the session's memory there:
+  // no read waits for an arming, and no arming for a read.
+  WriteGate::Ticket ticket(&gate_, std::try_to_lock);
+  if (ticket.inside()) CountRequest(armed_.load(std::memory_order_acquire), arrival);
+  return ret;
+}
+
+// When a request that is to be timed arrived; without a session no clock is read.
+Capture::Clock::time_point Engine::Arrival() const {
+  return armed_.load(std::memory_order_relaxed) == nullptr ? kNotTimed : Capture::Clock::now();
+}
+
+// Inside the gate: the request has ended.
+void Engine::CountRequest(Capture* capture, Capture::Clock::time_point arrival) {
+  if (capture != nullptr && arrival != kNotTimed) capture->CountRequest(arrival);
 }
 
 int Engine::Write(const void* data, uint32_t length, uint64_t offset, bool fua) {
   if (options_.read_only) return -EROFS;
-  const int ret = CheckRange(offset, length);
+  int ret = CheckRange(offset, length);
   if (ret != 0 || length == 0) return ret;
+  const Capture::Clock::time_point arrival = Arrival();
   WriteGate::Ticket ticket(&gate_);
-  if (Capture* capture = armed_.load(std::memory_order_acquire)) capture->MakeSafe(offset, length);
-  return lower_.Write(data, length, offset, fua);
+  Capture* capture = armed_.load(std::memory_order_acquire);
+  if (capture != nullptr) capture->MakeSafe(offset, length);
+  ret = lower_.Write(data, length, offset, fua);
+  CountRequest(capture, arrival);
+  return ret;
 }
 
 int Engine::WriteZeroes(uint64_t offset, uint64_t length, const ZeroOptions& options) {
   if (options_.read_only) return -EROFS;
   int ret = CheckRange(offset, length);
   if (ret != 0 || length == 0) return ret;
+  const Capture::Clock::time_point arrival = Arrival();
   WriteGate::Ticket ticket(&gate_);
-  if (Capture* capture = armed_.load(std::memory_order_acquire)) capture->MakeSafe(offset, length);
+  Capture* capture = armed_.load(std::memory_order_acquire);
+  if (capture != nullptr) capture->MakeSafe(offset, length);
   ret = lower_.WriteZeroes(offset, length, options.may_trim, options.fast);
-  return ret == 0 && options.fua ? lower_.Flush() : ret;
+  if (ret == 0 && options.fua) ret = lower_.Flush();
+  CountRequest(capture, arrival);
+  return ret;
 }
 
 int Engine::Discard(uint64_t offset, uint64_t length, bool fua) {
   if (options_.read_only) return -EROFS;
   int ret = CheckRange(offset, length);
   if (ret != 0 || length == 0) return ret;
+  const Capture::Clock::time_point arrival = Arrival();
   WriteGate::Ticket ticket(&gate_);
   Capture* capture = armed_.load(std::memory_order_acquire);
   if (capture != nullptr && !capture->broken()) {
@@ -122,7 +151,9 @@ int Engine::Discard(uint64_t offset, uint64_t length, bool fua) {
   } else {
     ret = lower_.Discard(offset, length);
   }
-  return ret == 0 && fua ? lower_.Flush() : ret;
+  if (ret == 0 && fua) ret = lower_.Flush();
+  CountRequest(capture, arrival);
+  return ret;
 }
 
 int Engine::Flush() { return options_.read_only ? 0 : lower_.Flush(); }
@@ -136,7 +167,8 @@ int Engine::HandleQuery(snapbak_query* query) {
   query->max_slots = SNAPBAK_MAX_SLOTS;
   query->min_block_shift = SNAPBAK_MIN_BLOCK_SHIFT;
   query->max_block_shift = SNAPBAK_MAX_BLOCK_SHIFT;
-  query->features = SNAPBAK_F_DISCARD | SNAPBAK_F_WRITE_ZEROES | SNAPBAK_F_HOLD_POLICY | SNAPBAK_F_THROTTLE;
+  query->features = SNAPBAK_F_DISCARD | SNAPBAK_F_WRITE_ZEROES | SNAPBAK_F_HOLD_POLICY | SNAPBAK_F_THROTTLE |
+                    SNAPBAK_F_WATCHDOG | SNAPBAK_F_HISTOGRAMS;
   CopyName(query->version, kVersion);
   return 0;
 }
@@ -145,6 +177,13 @@ int Engine::HandleQuery(snapbak_query* query) {
 int Engine::CheckOwner(uint64_t owner) const {
   if (!session_) return -ENOTCONN;
   return session_->owner == owner ? 0 : -EPERM;
+}
+
+// With request_mutex_ held, after a wait for it: has the session of `owner`, which
+// broke meanwhile, given way to another's? That one must not be disarmed.
+bool Engine::OwnerLeft(uint64_t owner) {
+  std::lock_guard<std::mutex> lock(control_mutex_);
+  return CheckOwner(owner) != 0;
 }
 
 int Engine::HandleOpen(uint64_t owner, snapbak_open* open, UniqueFd* lower) {
@@ -170,13 +209,15 @@ int Engine::HandleOpen(uint64_t owner, snapbak_open* open, UniqueFd* lower) {
   open->lower_dev = lower_.device();
   open->lower_inode = lower_.inode();
   open->lower_fsdev = lower_.file_system_device();
+  open->lower_offset = 0;
   CopyName(open->origin_id, lower_.path());
   return 0;
 }
 
-int Engine::HandleSetup(uint64_t owner, snapbak_setup* setup, UniqueFd* memory_fd, UniqueFd* event_fd) {
+int Engine::HandleSetup(uint64_t owner, snapbak_setup* setup, UniqueFd* memory_fd, UniqueFd* wake_fd) {
   if (setup->size != sizeof *setup || setup->on_full > SNAPBAK_ON_FULL_HOLD || setup->hold_timeout_ms == 0 ||
-      setup->hold_timeout_ms > kMaxHoldMs || !AllZero(setup->reserved)) {
+      setup->hold_timeout_ms > kMaxHoldMs || setup->stall_timeout_ms > kMaxHoldMs ||
+      !AllZero(setup->reserved)) {
     return -EINVAL;
   }
   std::lock_guard<std::mutex> request(request_mutex_);
@@ -191,19 +232,19 @@ int Engine::HandleSetup(uint64_t owner, snapbak_setup* setup, UniqueFd* memory_f
   SharedMemory memory;
   int ret = SharedMemory::Create(size(), setup->block_shift, setup->nr_slots, options_.driver, &memory);
   if (ret != 0) return ret;
-  UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!wake.valid()) return -errno;
-  ret = Duplicate(memory.fd(), memory_fd);
-  if (ret == 0) ret = Duplicate(wake.get(), event_fd);
+  UniqueFd wake;
+  ret = MakeWakePair(&wake, wake_fd);
+  if (ret == 0) ret = Duplicate(memory.fd(), memory_fd);
   if (ret != 0) return ret;
 
   std::lock_guard<std::mutex> lock(control_mutex_);
   session_->memory = std::move(memory);
-  session_->event_fd = std::move(wake);
+  session_->wake = std::move(wake);
   session_->policy.on_full = setup->on_full;
   session_->policy.hold_timeout = std::chrono::milliseconds(setup->hold_timeout_ms);
+  session_->policy.stall_timeout = std::chrono::milliseconds(setup->stall_timeout_ms);
   session_->capture =
-      std::make_unique<Capture>(&lower_, &session_->memory, session_->event_fd.get(), session_->policy);
+      std::make_unique<Capture>(&lower_, &session_->memory, session_->wake.get(), session_->policy);
   session_->state = SNAPBAK_STATE_READY;
   snapbak_store_release(&session_->memory.header()->state, static_cast<__u32>(SNAPBAK_STATE_READY));
   setup->map_size = session_->memory.size();
@@ -251,6 +292,8 @@ int Engine::HandleStart(uint64_t owner, snapbak_start* start) {
                               __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
   start->start_realtime_ns = header->start_realtime_ns;
   start->arm_ns = arm_ns;
+  start->freeze_ns = 0;  // whoever wants file systems frozen does it around the start
+  start->failed_dev = 0;
   return 0;
 }
 
@@ -270,7 +313,9 @@ int Engine::HandleFinish(uint64_t owner, snapbak_finish* finish) {
     }
     capture = session_->capture.get();
   }
-  // Nothing is pending, so no write is held: those inside the gate only write.
+  // Nothing is pending, so no write needs to be held: those inside the gate only write.
+  // And none must be again, whatever the library does to the bitmap meanwhile.
+  capture->LetGo();
   Disarm();
   std::lock_guard<std::mutex> lock(control_mutex_);
   if (capture->broken()) return -EPIPE;
@@ -298,6 +343,7 @@ int Engine::HandleAbort(uint64_t owner, snapbak_abort* abort) {
   }
   gate_.Poke();
   std::lock_guard<std::mutex> request(request_mutex_);
+  if (OwnerLeft(owner)) return 0;
   Disarm();
   return 0;
 }
@@ -330,7 +376,7 @@ int Engine::HandleStatus(snapbak_status* status) {
   return 0;
 }
 
-void Engine::HandleClose(uint64_t owner) {
+void Engine::HandleGone(uint64_t owner) {
   {
     std::lock_guard<std::mutex> lock(control_mutex_);
     if (CheckOwner(owner) != 0) return;
@@ -339,11 +385,15 @@ void Engine::HandleClose(uint64_t owner) {
     }
   }
   gate_.Poke();
+}
+
+void Engine::HandleClose(uint64_t owner) {
+  HandleGone(owner);
   std::lock_guard<std::mutex> request(request_mutex_);
+  if (OwnerLeft(owner)) return;
   Disarm();
   std::lock_guard<std::mutex> lock(control_mutex_);
-  // Another owner may have opened one since ours broke.
-  if (CheckOwner(owner) == 0) session_.reset();
+  session_.reset();
 }
 
 void Engine::Kick() {

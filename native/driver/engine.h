@@ -56,15 +56,17 @@ class Engine {
   // requests out of order are refused (-EINVAL).
   int HandleQuery(snapbak_query* query);
   int HandleOpen(uint64_t owner, snapbak_open* open, UniqueFd* lower);
-  // `memory_fd` and `event_fd` become new descriptors for the library: the
-  // shared memory and the eventfd on which it is woken.
-  int HandleSetup(uint64_t owner, snapbak_setup* setup, UniqueFd* memory_fd, UniqueFd* event_fd);
+  // `memory_fd` and `wake_fd` become new descriptors for the library: the shared
+  // memory, and where it is woken (wake.h).
+  int HandleSetup(uint64_t owner, snapbak_setup* setup, UniqueFd* memory_fd, UniqueFd* wake_fd);
   int HandleStart(uint64_t owner, snapbak_start* start);
   int HandleFinish(uint64_t owner, snapbak_finish* finish);
   int HandleAbort(uint64_t owner, snapbak_abort* abort);
   int HandleStatus(snapbak_status* status);
-  // The owner's descriptor was closed or its process died: ends its session,
-  // if it has one, and forgets it. Idempotent.
+  // The owner's descriptor was closed or its process died: breaks its session,
+  // so that held writes and requests under way go on. Never waits.
+  void HandleGone(uint64_t owner);
+  // The same, and forgets the session; waits for requests under way. Idempotent.
   void HandleClose(uint64_t owner);
   void Kick();
 
@@ -76,7 +78,10 @@ class Engine {
 
   Engine(LowerDevice lower, const EngineOptions& options);
   int CheckRange(uint64_t offset, uint64_t length) const;
+  Capture::Clock::time_point Arrival() const;
+  void CountRequest(Capture* capture, Capture::Clock::time_point arrival);
   int CheckOwner(uint64_t owner) const;
+  bool OwnerLeft(uint64_t owner);
   snapbak_state StateOf(const Session& session) const;
   void Disarm();
 

@@ -6,6 +6,8 @@
 
 #include <atomic>
 
+#include "wake.h"
+
 namespace snapbak {
 
 namespace {
@@ -30,7 +32,7 @@ int EngineDriver::Open(snapbak_open* open, UniqueFd* lower) {
 
 int EngineDriver::Setup(snapbak_setup* setup, SharedMemory* memory) {
   UniqueFd memory_fd;
-  const int ret = engine_->HandleSetup(owner_, setup, &memory_fd, &event_fd_);
+  const int ret = engine_->HandleSetup(owner_, setup, &memory_fd, &wake_fd_);
   return ret != 0 ? ret : SharedMemory::Adopt(std::move(memory_fd), memory);
 }
 
@@ -45,13 +47,12 @@ int EngineDriver::Status(snapbak_status* status) { return engine_->HandleStatus(
 void EngineDriver::Kick() { engine_->Kick(); }
 
 int EngineDriver::WaitEvent(int cancel_fd, int timeout_ms) {
-  struct pollfd fds[2] = {{event_fd_.get(), POLLIN, 0}, {cancel_fd, POLLIN, 0}};
+  struct pollfd fds[2] = {{wake_fd_.get(), POLLIN, 0}, {cancel_fd, POLLIN, 0}};
   const int n = poll(fds, 2, timeout_ms);
   if (n < 0) return errno == EINTR ? 0 : -errno;  // a wake-up for nothing does no harm
   if (fds[1].revents != 0) return -ECANCELED;
   if (n == 0) return -ETIMEDOUT;
-  uint64_t count;
-  if (read(event_fd_.get(), &count, sizeof count) < 0 && errno != EAGAIN) return -errno;
+  TakeWakes(wake_fd_.get());  // shut: the session is over, which its header tells
   return 0;
 }
 

@@ -27,7 +27,7 @@ class EngineDriver : public Driver {
  private:
   std::shared_ptr<Engine> engine_;
   const uint64_t owner_;
-  UniqueFd event_fd_;
+  UniqueFd wake_fd_;
 };
 
 }  // namespace snapbak

@@ -12,6 +12,8 @@
 #include <cstring>
 #include <utility>
 
+#include "wake.h"
+
 namespace snapbak {
 
 namespace {
@@ -45,17 +47,6 @@ bool Terminated(const __u8 (&text)[N]) {
 }
 
 bool PowerOfTwo(uint64_t v) { return v != 0 && (v & (v - 1)) == 0; }
-
-// Neither a kick nor a wake-up may ever block us or raise SIGPIPE, whatever was
-// passed for an eventfd.
-int TameEventFd(int fd) {
-  struct stat st;
-  if (fstat(fd, &st) != 0) return -errno;
-  if (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) return -EPROTO;
-  const int flags = fcntl(fd, F_GETFL);
-  if (flags < 0) return -errno;
-  return fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 ? 0 : -errno;
-}
 
 int CheckLower(const snapbak_open& open, int fd) {
   struct stat st;
@@ -249,9 +240,7 @@ int RemoteDriver::Setup(snapbak_setup* setup, SharedMemory* memory) {
       geometry.nr_slots != asked.nr_slots || geometry.origin_size != origin_size_) {
     return -EPROTO;
   }
-  ret = TameEventFd(fds[1].get());
-  if (ret == 0) ret = TameEventFd(fds[2].get());
-  if (ret != 0) return ret;
+  if (!IsWakeEnd(fds[1].get()) || !IsWakeEnd(fds[2].get())) return -EPROTO;
   event_ = std::move(fds[1]);
   kick_ = std::move(fds[2]);
   *memory = std::move(adopted);
@@ -272,13 +261,7 @@ int RemoteDriver::Status(snapbak_status* status) {
   return Terminated(status->origin_id) ? 0 : -EPROTO;
 }
 
-void RemoteDriver::Kick() {
-  const uint64_t one = 1;
-  // EAGAIN: a full counter, so a kick is on its way already. Anything else: the
-  // driver is gone, which WaitEvent() tells.
-  while (write(kick_.get(), &one, sizeof(one)) < 0 && errno == EINTR) {
-  }
-}
+void RemoteDriver::Kick() { Wake(kick_.get()); }
 
 int RemoteDriver::WaitEvent(int cancel_fd, int timeout_ms) {
   // Not POLLIN on the socket: a reply to a request beside us is none of our business.
@@ -289,9 +272,7 @@ int RemoteDriver::WaitEvent(int cancel_fd, int timeout_ms) {
   if (fds[0].revents != 0) return -ECANCELED;
   // A last wake-up comes first: the shared memory may say why the driver went.
   if (fds[1].revents == 0) return -ECONNRESET;
-  uint64_t count;
-  if (read(event_.get(), &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR) return -ECONNRESET;
-  return 0;
+  return TakeWakes(event_.get()) ? 0 : -ECONNRESET;
 }
 
 }  // namespace snapbak

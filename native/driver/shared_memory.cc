@@ -65,11 +65,17 @@ SharedMemory& SharedMemory::operator=(SharedMemory&& other) noexcept {
 
 SharedMemory::~SharedMemory() { Unmap(); }
 
-int SharedMemory::Map(size_t size) {
-  void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
+int SharedMemory::Map(int fd, size_t size) {
+  void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (base == MAP_FAILED) return -errno;
   base_ = static_cast<uint8_t*>(base);
   size_ = size;
+  return 0;
+}
+
+int SharedMemory::MapLocked(size_t size) {
+  const int ret = Map(fd_.get(), size);
+  if (ret != 0) return ret;
   // Before the pages come, so that they are locked as they come; best effort:
   // what the limit does not permit is not locked.
   locked_ = mlock2(base_, size_, MLOCK_ONFAULT) == 0;
@@ -119,7 +125,7 @@ int SharedMemory::Create(uint64_t origin_size, uint32_t block_shift, uint32_t nr
     if (ret != 0) return ret == ENOSPC ? -ENOMEM : -ret;
   }
   if (fcntl(memory.fd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) return -errno;
-  ret = memory.Map(geometry.map_size);
+  ret = memory.MapLocked(geometry.map_size);
   if (ret != 0) return ret;
   *memory.header() = geometry;
   *out = std::move(memory);
@@ -135,13 +141,28 @@ int SharedMemory::Adopt(UniqueFd fd, SharedMemory* out) {
   // A driver that could shrink the memory under us could kill us with SIGBUS.
   const int seals = fcntl(memory.fd_.get(), F_GET_SEALS);
   if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) return -EPROTO;
-  int ret = memory.Map(static_cast<size_t>(st.st_size));
-  if (ret != 0) return ret;
-  memory.geometry_ = *memory.header();
-  ret = snapbak_layout_check(&memory.geometry_, memory.size_);
+  int ret = memory.MapLocked(static_cast<size_t>(st.st_size));
+  if (ret == 0) ret = memory.CheckLayout();
   if (ret != 0) return ret;
   *out = std::move(memory);
   return 0;
+}
+
+int SharedMemory::AdoptDevice(int fd, uint64_t map_size, SharedMemory* out) {
+  if (map_size < SNAPBAK_PAGE || map_size > SIZE_MAX) return -EPROTO;
+  SharedMemory memory;
+  int ret = memory.Map(fd, static_cast<size_t>(map_size));
+  if (ret == 0) ret = memory.CheckLayout();
+  if (ret != 0) return ret;
+  memory.locked_ = true;
+  *out = std::move(memory);
+  return 0;
+}
+
+// Keeps what the header says as it was checked.
+int SharedMemory::CheckLayout() {
+  geometry_ = *header();
+  return snapbak_layout_check(&geometry_, size_);
 }
 
 uint32_t SharedMemory::block_bytes(uint64_t block) const {

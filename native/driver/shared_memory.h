@@ -29,7 +29,11 @@ class SharedMemory {
   // -errno (-EPROTO for rubbish, -EPROTONOSUPPORT for another version).
   static int Adopt(UniqueFd fd, SharedMemory* out);
 
-  // The mapping is locked in memory; tried always, best effort.
+  // Library: the same with the kernel driver's memory, `map_size` bytes of its
+  // control descriptor. Its pages are the kernel's: always there, never swapped.
+  static int AdoptDevice(int fd, uint64_t map_size, SharedMemory* out);
+
+  // The mapping cannot be swapped out; tried always, best effort.
   bool locked() const { return locked_; }
 
   bool valid() const { return base_ != nullptr; }
@@ -50,8 +54,10 @@ class SharedMemory {
   snapbak_ring FreeRing() const;
 
  private:
-  int Map(size_t size);
+  int Map(int fd, size_t size);
+  int MapLocked(size_t size);
   int Populate();
+  int CheckLayout();
   void Unmap();
 
   UniqueFd fd_;

@@ -1,82 +1,51 @@
 // SPDX-License-Identifier: MIT
 #include "slot_pool.h"
 
-#include <errno.h>
-
 namespace snapbak {
 
-SlotPool::SlotPool(SharedMemory* memory) : events_(memory->EventRing()), returned_(memory->FreeRing()) {
+SlotPool::SlotPool(SharedMemory* memory) {
   const uint32_t slots = memory->geometry().nr_slots;
-  free_.reserve(slots);
-  for (uint32_t i = slots; i > 0; --i) free_.push_back(i - 1);
-  with_library_.resize(slots, false);
-}
-
-int SlotPool::CollectReturned() {
-  const int64_t ready = snapbak_ring_ready(&returned_);
-  if (ready < 0) return -EPROTO;
-  for (int64_t i = 0; i < ready; ++i) {
-    const uint32_t slot = snapbak_ring_get_slot(&returned_, static_cast<uint32_t>(i));
-    if (slot >= with_library_.size() || !with_library_[slot]) return -EPROTO;
-    with_library_[slot] = false;
-    free_.push_back(slot);
-  }
-  if (ready > 0) snapbak_ring_release(&returned_, static_cast<uint32_t>(ready));
-  return 0;
+  free_.resize(slots);
+  with_library_.resize(snapbak_bitmap_words(slots));
+  slots_.events = memory->EventRing();
+  slots_.returned = memory->FreeRing();
+  slots_.free = free_.data();
+  slots_.with_library = with_library_.data();
+  snapbak_slots_init(&slots_, slots);
 }
 
 int SlotPool::Take(uint32_t want, std::vector<uint32_t>* slots) {
+  const size_t before = slots->size();
+  slots->resize(before + want);
   std::lock_guard<std::mutex> lock(mutex_);
-  if (free_.size() < want) {
-    const int ret = CollectReturned();
-    if (ret != 0) return ret;
-  }
-  const int64_t room = snapbak_ring_room(&events_);
-  // The library only ever makes more room, so less than we have reserved is rubbish.
-  if (room < reserved_) return -EPROTO;
-  uint32_t take = want;
-  if (take > free_.size()) take = static_cast<uint32_t>(free_.size());
-  if (take > room - reserved_) take = static_cast<uint32_t>(room - reserved_);
-  for (uint32_t i = 0; i < take; ++i) {
-    slots->push_back(free_.back());
-    free_.pop_back();
-  }
-  reserved_ += take;
-  used_.store(static_cast<uint32_t>(with_library_.size() - free_.size()), std::memory_order_relaxed);
-  return static_cast<int>(take);
+  const int taken = snapbak_slots_take(&slots_, want, slots->data() + before);
+  slots->resize(before + static_cast<size_t>(taken > 0 ? taken : 0));
+  StoreUsed();
+  return taken;
 }
 
 void SlotPool::PutBack(const uint32_t* slots, size_t count) {
   std::lock_guard<std::mutex> lock(mutex_);
-  free_.insert(free_.end(), slots, slots + count);
-  reserved_ -= static_cast<uint32_t>(count);
-  used_.store(static_cast<uint32_t>(with_library_.size() - free_.size()), std::memory_order_relaxed);
+  snapbak_slots_put_back(&slots_, slots, static_cast<uint32_t>(count));
+  StoreUsed();
 }
 
 void SlotPool::Publish(snapbak_event* events, size_t count) {
   std::lock_guard<std::mutex> lock(mutex_);
-  for (size_t i = 0; i < count; ++i) {
-    snapbak_event& event = events[i];
-    if (event.type == SNAPBAK_EVENT_CAPTURED) {
-      with_library_[event.slot] = true;
-    } else {
-      free_.push_back(event.slot);
-      event.slot = 0;
-    }
-    snapbak_ring_put_event(&events_, static_cast<uint32_t>(i), &event);
-  }
-  reserved_ -= static_cast<uint32_t>(count);
-  snapbak_ring_publish(&events_, static_cast<uint32_t>(count));
-  used_.store(static_cast<uint32_t>(with_library_.size() - free_.size()), std::memory_order_relaxed);
+  snapbak_slots_publish(&slots_, events, static_cast<uint32_t>(count));
+  StoreUsed();
 }
 
 bool SlotPool::TryPublish(const snapbak_event& event) {
   std::lock_guard<std::mutex> lock(mutex_);
-  const int64_t room = snapbak_ring_room(&events_);
-  if (room <= reserved_) return false;
-  snapbak_ring_put_event(&events_, 0, &event);
-  snapbak_ring_publish(&events_, 1);
-  return true;
+  return snapbak_slots_try_publish(&slots_, &event) != 0;
+}
+
+int SlotPool::Available() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const int available = snapbak_slots_available(&slots_);
+  StoreUsed();
+  return available;
 }
 
 }  // namespace snapbak

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The driver's side of both rings: which slots are free, and room for events.
-// What comes back from the library is checked here, and nowhere else.
-//
-// A capture takes its slots and its places in the event ring together, before
-// it clears a bit, so that no event is ever lost for want of room.
+// The core's slots (kernel-module/core/snapbak_slots.h) under a lock, with
+// their memory: which slots are free, and room for events.
 #pragma once
 
 #include <atomic>
@@ -11,6 +8,7 @@
 #include <mutex>
 #include <vector>
 
+#include "../../kernel-module/core/snapbak_slots.h"
 #include "shared_memory.h"
 
 namespace snapbak {
@@ -34,19 +32,20 @@ class SlotPool {
   // Publishes an event without a slot, if there is room. False: no room.
   bool TryPublish(const snapbak_event& event);
 
+  // Slots that could be taken now, or -EPROTO.
+  int Available();
+
   // Slots that are not free; the driver's own truth.
   uint32_t used() const { return used_.load(std::memory_order_relaxed); }
 
  private:
-  int CollectReturned();
+  void StoreUsed() { used_.store(snapbak_slots_used(&slots_), std::memory_order_relaxed); }
 
   std::mutex mutex_;  // guards all below
-  snapbak_ring events_;
-  snapbak_ring returned_;
-  uint32_t reserved_ = 0;           // places taken in the event ring, not published
-  std::vector<uint32_t> free_;      // a stack: the slot used last is the warmest
-  std::vector<bool> with_library_;  // by slot
-  std::atomic<uint32_t> used_{0};   // written under mutex_
+  snapbak_slots slots_{};
+  std::vector<uint32_t> free_;
+  std::vector<__u64> with_library_;
+  std::atomic<uint32_t> used_{0};  // written under mutex_
 };
 
 }  // namespace snapbak

@@ -15,12 +15,18 @@ uint32_t ThreadNumber() {
 
 }  // namespace
 
-uint32_t WriteGate::Enter() {
+uint32_t WriteGate::TryEnter() {
   const uint32_t shard = ThreadNumber() % kShards;
+  shards_[shard].inside.fetch_add(1, std::memory_order_seq_cst);
+  if (!shut_.load(std::memory_order_seq_cst)) return shard;
+  Leave(shard);
+  return kOutside;
+}
+
+uint32_t WriteGate::Enter() {
   for (;;) {
-    shards_[shard].inside.fetch_add(1, std::memory_order_seq_cst);
-    if (!shut_.load(std::memory_order_seq_cst)) return shard;
-    Leave(shard);
+    const uint32_t shard = TryEnter();
+    if (shard != kOutside) return shard;
     std::unique_lock<std::mutex> lock(mutex_);
     opened_.wait(lock, [this] { return !shut_.load(std::memory_order_seq_cst); });
   }

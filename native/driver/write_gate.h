@@ -24,7 +24,12 @@ class WriteGate {
   class Ticket {
    public:
     explicit Ticket(WriteGate* gate) : gate_(gate), shard_(gate->Enter()) {}
-    ~Ticket() { gate_->Leave(shard_); }
+    // Does not wait: outside while the gate is shut.
+    Ticket(WriteGate* gate, std::try_to_lock_t) : gate_(gate), shard_(gate->TryEnter()) {}
+    ~Ticket() {
+      if (inside()) gate_->Leave(shard_);
+    }
+    bool inside() const { return shard_ != kOutside; }
     Ticket(const Ticket&) = delete;
     Ticket& operator=(const Ticket&) = delete;
 
@@ -44,11 +49,13 @@ class WriteGate {
 
  private:
   static constexpr uint32_t kShards = 16;
+  static constexpr uint32_t kOutside = kShards;
   struct alignas(64) Shard {
     std::atomic<uint32_t> inside{0};
   };
 
   uint32_t Enter();
+  uint32_t TryEnter();  // kOutside: it is shut
   void Leave(uint32_t shard);
   bool Empty() const;
 

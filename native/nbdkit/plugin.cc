@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 
 #include <cinttypes>
 #include <memory>
@@ -127,6 +128,9 @@ int GetReady() {
     nbdkit_error("cannot outlive the parent: %s", strerror(errno));
     return -1;
   }
+  // nbdkit binds its socket after this, with what the umask leaves of 0777: to
+  // connect takes the right to write, and that is the owner's alone.
+  umask(077);
   EngineOptions options;
   options.driver = SNAPBAK_DRIVER_USER;
   options.read_only = g_state->read_only;

@@ -25,6 +25,19 @@ export function fromMocha(file) {
   return { passed: report.passed, failed: report.failed, skipped: report.skipped };
 }
 
+/** What failed, one line each: the sentence, and what was wrong first. */
+export function failuresOfMocha(file) {
+  const { failures } = JSON.parse(readFileSync(file, 'utf8'));
+  return failures.map(({ title, message }) => `${title}: ${message.split('\n', 1)[0]}`);
+}
+
+/** The same, of what ctest printed. */
+export function failuresOfCtest(output) {
+  return [...output.matchAll(/^\s+\d+ - (.+ \((?!Skipped|Disabled|Not Run).*\))\s*$/gm)].map(
+    ([, text]) => text,
+  );
+}
+
 /** What ctest wrote by --output-junit. */
 export function fromJunit(file) {
   const head = /<testsuite\b[^>]*>/.exec(readFileSync(file, 'utf8'))?.[0];

@@ -17,6 +17,7 @@ const PROBES = {
   cmake: program('cmake'),
   'ninja-build': program('ninja'),
   'libblkid-dev': header('blkid/blkid.h'),
+  'libdevmapper-dev': header('libdevmapper.h'),
   'nbdkit-plugin-dev': header('nbdkit-plugin.h'),
   nbdkit: program('nbdkit'),
   'libnbd-bin': program('nbdfuse'),
@@ -29,10 +30,32 @@ const PROBES = {
   fio: program('fio'),
   'qemu-system-common': program('qemu-storage-daemon'),
   'libgtest-dev': header('gtest/gtest.h'),
+  spin: program('spin'),
+  gcc: program('gcc'),
   clang: program('clang++'),
   'libclang-rt-14-dev': () => runtimeOfClang(),
   'clang-format': program('clang-format'),
   git: program('git'),
+  'debian-archive-keyring': () => existsSync('/usr/share/keyrings/debian-archive-keyring.gpg'),
+  'qemu-system-x86': program('qemu-system-x86_64'),
+  'busybox-static': program('busybox'),
+  cpio: program('cpio'),
+  kmod: program('depmod'),
+  zstd: program('zstd'),
+  lz4: program('lz4'),
+  'xz-utils': program('xz'),
+  sparse: program('sparse'),
+  pahole: program('pahole'),
+  dmsetup: program('dmsetup'),
+  lvm2: program('lvm'),
+  'cryptsetup-bin': program('cryptsetup'),
+  keyutils: program('keyctl'),
+  udev: () => existsSync('/lib/systemd/systemd-udevd'),
+  'btrfs-progs': program('mkfs.btrfs'),
+  flex: program('flex'),
+  bison: program('bison'),
+  bc: program('bc'),
+  'libelf-dev': header('libelf.h'),
 };
 
 function runtimeOfClang() {
@@ -53,6 +76,7 @@ export const BUILD_PACKAGES = [
   'cmake',
   'ninja-build',
   'libblkid-dev',
+  'libdevmapper-dev',
   'nbdkit-plugin-dev',
 ];
 
@@ -62,8 +86,50 @@ export const LIVE_PACKAGES = ['nbdkit', 'libnbd-bin', 'fuse3', 'mount', 'util-li
 /** For the native tests, sanitizers and fuzzers. */
 export const NATIVE_TEST_PACKAGES = ['libgtest-dev', 'clang', 'libclang-rt-14-dev'];
 
+/** For the models of docs/model. */
+export const MODEL_PACKAGES = ['spin', 'gcc'];
+
 /** For the scenarios with real programs. */
 export const SCENARIO_PACKAGES = [...LIVE_PACKAGES, 'xfsprogs', 'qemu-utils', 'fio'];
+
+/** For the virtual machines, what their guests run (they see the host's programs), and the module's build. */
+export const KERNEL_PACKAGES = [
+  ...BUILD_PACKAGES,
+  'debian-archive-keyring',
+  'qemu-system-x86',
+  'qemu-system-common',
+  'busybox-static',
+  'cpio',
+  'kmod',
+  'zstd',
+  'lz4',
+  'xz-utils',
+  'sparse',
+  'pahole',
+  'dmsetup',
+  'lvm2',
+  'cryptsetup-bin',
+  'keyutils',
+  'udev',
+  'btrfs-progs',
+  'e2fsprogs',
+  'xfsprogs',
+  'util-linux',
+  'fio',
+];
+
+/** To build the debug kernel. */
+export const DEBUG_KERNEL_PACKAGES = [
+  'debian-archive-keyring',
+  'make',
+  'g++',
+  'xz-utils',
+  'lz4',
+  'flex',
+  'bison',
+  'bc',
+  'libelf-dev',
+];
 
 /** For the benchmarks: fio and the peers. */
 export const BENCH_PACKAGES = [

@@ -11,6 +11,8 @@ export interface FakeMachine {
   devices: Record<string, Partial<BlockDevice>>;
   /** Files by path; directories of mounts need none. */
   files: Record<string, Partial<Identity>>;
+  /** The devices of a btrfs. */
+  btrfs: string[];
 }
 
 /** 254:3 as stat() gives it. */
@@ -18,26 +20,29 @@ export function dev(major: number, minor: number): number {
   return major * 256 + minor;
 }
 
-export function fakeHost({ mounts, devices, files }: Partial<FakeMachine>): Host {
+export function fakeHost({ mounts, devices, files, btrfs = [] }: Partial<FakeMachine>): Host {
+  const mountAt = (mountPoint: string): Mount => ({
+    mountPoint,
+    device: '0:50',
+    fsType: 'ext4',
+    source: 'none',
+    options: [],
+    ...mounts![mountPoint],
+  });
   return {
+    mounts: async () => Object.keys(mounts ?? {}).map(mountAt),
+    btrfsDevices: async (number) => (btrfs.includes(number) ? btrfs : []),
     async mountOf(path) {
       const mountPoint = Object.keys(mounts ?? {})
         .filter((point) => path === point || path.startsWith(point === '/' ? '/' : `${point}/`))
         .sort((a, b) => b.length - a.length)[0];
-      if (mountPoint === undefined) return undefined;
-      return {
-        mountPoint,
-        device: '0:50',
-        fsType: 'ext4',
-        source: 'none',
-        options: [],
-        ...mounts![mountPoint],
-      };
+      return mountPoint === undefined ? undefined : mountAt(mountPoint);
     },
     async blockDevice(number) {
       const device = devices?.[number];
       return device && { number, name: 'sda', size: 2 ** 40, readOnly: false, below: [], ...device };
     },
+    requestTotals: async () => undefined,
     async identify(path) {
       const file = files?.[path];
       return file && { fileSystem: '254:1', inode: 1, size: 0, ...file };

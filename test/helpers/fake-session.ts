@@ -12,8 +12,10 @@ import type {
   NativeSession,
   NativeStats,
   NativeStatus,
+  NativeThrottle,
 } from '../../lib/binding.js';
 import type { Container, OpenContainer } from '../../lib/container/container.js';
+import { BUCKETS } from '../../lib/histogram.js';
 import type { Manifest, ManifestDraft } from '../../lib/manifest.js';
 import type { Origin } from '../../lib/origin.js';
 import type { BackupTarget, PreparedTarget } from '../../lib/target/target.js';
@@ -41,7 +43,16 @@ const NO_COUNTERS: NativeCounters = {
   eagain: 0,
   slotsUsed: 0,
   protocolErrors: 0,
+  delayedNow: 0,
+  captureMaxNs: 0,
+  delayedMaxNs: 0,
+  io: 0,
+  ioNs: 0,
 };
+
+function noTimes(): Float64Array {
+  return new Float64Array(BUCKETS);
+}
 
 export function fakeInfo(size = 16 * MiB): NativeOriginInfo {
   return {
@@ -49,9 +60,11 @@ export function fakeInfo(size = 16 * MiB): NativeOriginInfo {
     sectorSize: 512,
     isBlockDevice: false,
     id: 'fake-disk',
+    dev: 0,
     lowerDev: 0,
     lowerInode: 1,
     lowerFsDev: 2,
+    lowerOffset: 0,
     driver: 'user',
     driverVersion: '0.0.0-fake',
     abiVersion: 1,
@@ -62,12 +75,13 @@ export function fakeInfo(size = 16 * MiB): NativeOriginInfo {
   };
 }
 
-type Step = 'open' | 'status' | 'prepare' | 'start' | 'finish' | 'abort' | 'close';
+type Step = 'open' | 'status' | 'prepare' | 'start' | 'resizeTier' | 'finish' | 'abort' | 'close';
 
 export class FakeSession implements NativeSession {
   /** Every call, in order. */
   readonly calls: string[] = [];
   readonly work: { extents: number[]; priority: boolean }[] = [];
+  throttle: NativeThrottle | undefined;
   info = fakeInfo();
   prepared: NativePrepareOptions | undefined;
   /** Steps that fail, and with what. */
@@ -106,6 +120,7 @@ export class FakeSession implements NativeSession {
       pendingBlocks: 0,
       startTime: 0,
       armNs: 0,
+      freezeNs: 0,
       counters: { ...NO_COUNTERS },
     };
   }
@@ -117,7 +132,7 @@ export class FakeSession implements NativeSession {
 
   async start(timeoutMs: number) {
     await this.#step('start', `${timeoutMs}`);
-    return { startTime: this.startTime, armNs: 1_500_000 };
+    return { startTime: this.startTime, armNs: 1_500_000, freezeNs: 2_500_000 };
   }
 
   pushWork(extents: Float64Array, priority: boolean): number {
@@ -129,8 +144,12 @@ export class FakeSession implements NativeSession {
     this.#note(paused ? 'pause' : 'resume');
   }
 
-  setWatermarkLow(slots: number): void {
-    this.#note(`watermark ${slots}`);
+  setThrottle(throttle: NativeThrottle): void {
+    this.throttle = throttle;
+  }
+
+  async resizeTier(tier: number, bytes: number): Promise<void> {
+    await this.#step('resizeTier', `${tier} ${bytes}`);
   }
 
   stats(): NativeStats {
@@ -155,12 +174,15 @@ export class FakeSession implements NativeSession {
       slotsUsed: 0,
       tier2Total: 0,
       tier2Used: 0,
+      tiers: [],
       state: 'armed',
       reason: 'none',
       startTime: this.startTime,
       armNs: 1_500_000,
+      freezeNs: 2_500_000,
       bufferBytes: 0,
       memoryLocked: true,
+      histograms: { capture: noTimes(), delay: noTimes(), hold: noTimes() },
       ...this.figures,
       counters: { ...NO_COUNTERS, ...this.counters },
     };
@@ -199,6 +221,10 @@ export function fakeOrigin(session: FakeSession): Origin {
     info: async () => ({ ...session.info, spec: 'unix:/run/fake.control' }),
     status: () => session.status(),
     close: async () => {},
+    writeDirtyPages: async () => {
+      session.log.push('origin.writeDirtyPages');
+    },
+    requestTotals: async () => undefined,
     createSession: () => session,
     [Symbol.asyncDispose]: async () => {},
   };

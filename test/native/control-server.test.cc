@@ -4,10 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/userfaultfd.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -20,6 +23,7 @@
 
 #include "native/driver/control_server.h"
 #include "native/driver/remote_driver.h"
+#include "native/driver/wire.h"
 
 namespace snapbak {
 namespace {
@@ -240,6 +244,95 @@ TEST_F(ControlServerTest, AnotherUserIsRefusedEvenIfTheFileModeWasOpened) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
+// One request by hand, for what RemoteDriver keeps to itself: the descriptors.
+int RawCall(int socket, uint32_t cmd, uint32_t sequence, const void* body, UniqueFd (&fds)[kWireMaxFds]) {
+  uint8_t request[sizeof(WireRequestHeader) + sizeof(WireBody)];
+  const size_t size = EncodeRequest(cmd, sequence, body, request);
+  if (send(socket, request, size, MSG_NOSIGNAL) != static_cast<ssize_t>(size)) return -EIO;
+  uint8_t reply[kWireMaxReply];
+  struct iovec iov = {reply, sizeof(WireReplyHeader) + static_cast<size_t>(WirePayloadSize(cmd))};
+  alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * kWireMaxFds)];
+  struct msghdr message = {};
+  message.msg_iov = &iov;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  if (recvmsg(socket, &message, MSG_WAITALL | MSG_CMSG_CLOEXEC) != static_cast<ssize_t>(iov.iov_len))
+    return -EIO;
+  const struct cmsghdr* cmsg = CMSG_FIRSTHDR(&message);
+  for (size_t i = 0; cmsg != nullptr && CMSG_LEN(i * sizeof(int)) < cmsg->cmsg_len; ++i) {
+    int fd;
+    memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(int));
+    fds[i].Reset(fd);
+  }
+  WireReplyHeader header;
+  memcpy(&header, reply, sizeof(header));
+  return header.result;
+}
+
+TEST_F(ControlServerTest, WhatTheLibraryIsGivenIsNoMeansAgainstTheDriver) {
+  Serve();
+  const UniqueFd socket(RawConnect(path_));
+  snapbak_open open{};
+  open.size = sizeof(open);
+  UniqueFd lower[kWireMaxFds], given[kWireMaxFds];
+  ASSERT_EQ(RawCall(socket.get(), SNAPBAK_IOC_OPEN, 1, &open, lower), 0);
+  EXPECT_EQ(fcntl(lower[0].get(), F_GETFL) & O_ACCMODE, O_RDONLY) << "the lower device is there to be read";
+  EXPECT_LT(pwrite(lower[0].get(), "x", 1, 0), 0);
+  snapbak_setup setup{};
+  setup.size = sizeof(setup);
+  setup.block_shift = kBlockShift;
+  setup.nr_slots = 1;
+  setup.on_full = SNAPBAK_ON_FULL_HOLD;
+  setup.hold_timeout_ms = 60000;
+  ASSERT_EQ(RawCall(socket.get(), SNAPBAK_IOC_SETUP, 2, &setup, given), 0);
+
+  // The memory keeps its size, so that no access of the driver's can be a SIGBUS.
+  const int memory_fd = given[0].get();
+  EXPECT_EQ(fcntl(memory_fd, F_GET_SEALS), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+  EXPECT_LT(ftruncate(memory_fd, 0), 0);
+  EXPECT_LT(ftruncate(memory_fd, 1 << 30), 0);
+  EXPECT_LT(fcntl(memory_fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+  struct stat st;
+  ASSERT_EQ(fstat(memory_fd, &st), 0);
+  EXPECT_EQ(st.st_nlink, 0u) << "it has no name by which another process could open it";
+
+  // All of it taken away: the driver goes on with zeroes.
+  SharedMemory memory;
+  ASSERT_EQ(SharedMemory::Adopt(std::move(given[0]), &memory), 0);
+  EXPECT_EQ(fallocate(memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, st.st_size), 0);
+  snapbak_bitmap_set_range(memory.bitmap(), 0, memory.geometry().nr_blocks);
+  snapbak_start start{};
+  start.size = sizeof(start);
+  start.timeout_ms = 10000;
+  UniqueFd none[kWireMaxFds];
+  ASSERT_EQ(RawCall(socket.get(), SNAPBAK_IOC_START, 3, &start, none), 0);
+
+  // Wake-ups that nobody takes, on a descriptor made to block: the writes go on.
+  for (const int i : {1, 2}) ASSERT_EQ(fcntl(given[i].get(), F_SETFL, 0), 0);
+  auto writes = std::async(std::launch::async, [&] {
+    for (int i = 0; i < 5000; ++i) {
+      snapbak_store_relaxed(&memory.header()->library_asleep, 1u);
+      snapbak_bitmap_set_range(memory.bitmap(), 0, 1);
+      snapbak_ring events = memory.EventRing(), free_slots = memory.FreeRing();
+      events.mine = free_slots.mine = static_cast<uint32_t>(i);
+      if (engine_->Write("a", 1, 0, false) != 0) return false;
+      snapbak_ring_put_slot(&free_slots, 0, 0);
+      snapbak_ring_publish(&free_slots, 1);
+      snapbak_ring_release(&events, 1);
+    }
+    return true;
+  });
+  const bool done = writes.wait_for(std::chrono::seconds(30)) == std::future_status::ready;
+  EXPECT_TRUE(done) << "a write waits for the library to take its wake-ups";
+  EXPECT_EQ(StatusOf(Connect().get()).counters[SNAPBAK_C_CAPTURED], 5000u);
+
+  // A shut end of the kicks is readable for ever; the server does not look at it for ever.
+  ASSERT_EQ(shutdown(given[2].get(), SHUT_RDWR), 0);
+  EXPECT_TRUE(ClosedByPeer(socket.get()));
+  EXPECT_TRUE(writes.get());
+}
+
 TEST_F(ControlServerTest, ALiveServerIsNotReplacedADeadOneIs) {
   Serve();
   std::unique_ptr<ControlServer> second;
@@ -422,7 +515,7 @@ TEST_F(ControlServerTest, StartingSeveralSessionsIsNotForThisDriver) {
 
 TEST_F(ControlServerTest, AConnectionThatGoesEndsItsSessionInEveryState) {
   Serve();
-  for (const char* state : {"new", "ready", "armed", "aborted", "finished"}) {
+  for (const char* state : {"ready", "armed", "aborted", "finished", "new"}) {
     SCOPED_TRACE(state);
     auto driver = Connect();
     SharedMemory memory;
@@ -457,6 +550,13 @@ TEST_F(ControlServerTest, AConnectionThatGoesEndsItsSessionInEveryState) {
     }
     ASSERT_EQ(engine_->Write("x", 1, 0, false), 0) << "the origin goes on";
   }
+  // A session in the state new looks like none: that it is gone shows when the next one begins.
+  EXPECT_TRUE(Eventually([&] {
+    snapbak_open open{};
+    open.size = sizeof(open);
+    UniqueFd lower;
+    return Connect()->Open(&open, &lower) == 0;
+  }));
 }
 
 TEST_F(ControlServerTest, AHeldWriteIsReleasedByAKickAfterASlotCameBack) {
@@ -513,6 +613,90 @@ TEST_F(ControlServerTest, AHeldWriteIsReleasedWhenTheLibraryDies) {
   driver.reset();
   ASSERT_EQ(held.wait_for(std::chrono::seconds(10)), std::future_status::ready);
   EXPECT_EQ(held.get(), 0);
+}
+
+// A page that is not there: whoever reads it waits until Give().
+class MissingPage {
+ public:
+  MissingPage() : fd_(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC))) {
+    if (!fd_.valid()) return;
+    struct uffdio_api api = {};
+    api.api = UFFD_API;
+    page_ = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct uffdio_register range = {};
+    range.range = {reinterpret_cast<uint64_t>(page_), 4096};
+    range.mode = UFFDIO_REGISTER_MODE_MISSING;
+    ok_ = ioctl(fd_.get(), UFFDIO_API, &api) == 0 && ioctl(fd_.get(), UFFDIO_REGISTER, &range) == 0;
+  }
+  ~MissingPage() {
+    if (page_ != nullptr) munmap(page_, 4096);
+  }
+  bool ok() const { return ok_; }
+  const void* data() const { return page_; }
+  // True once somebody waits for it; false after ten seconds.
+  bool IsAwaited() const {
+    struct pollfd pfd = {fd_.get(), POLLIN, 0};
+    return poll(&pfd, 1, 10000) == 1;
+  }
+  void Give() {
+    struct uffdio_zeropage zero = {};
+    zero.range = {reinterpret_cast<uint64_t>(page_), 4096};
+    EXPECT_EQ(ioctl(fd_.get(), UFFDIO_ZEROPAGE, &zero), 0);
+  }
+
+ private:
+  UniqueFd fd_;
+  void* page_ = nullptr;
+  bool ok_ = false;
+};
+
+TEST_F(ControlServerTest, AnOwnerThatDiesWhileItsStartWaitsIsNotWaitedFor) {
+  MissingPage page;
+  if (!page.ok()) GTEST_SKIP() << "SKIPPED: needs userfaultfd (root, or vm.unprivileged_userfaultfd=1)";
+  Serve();
+  UniqueFd socket(RawConnect(path_));
+  snapbak_open open{};
+  open.size = sizeof(open);
+  UniqueFd lower[kWireMaxFds], given[kWireMaxFds];
+  ASSERT_EQ(RawCall(socket.get(), SNAPBAK_IOC_OPEN, 1, &open, lower), 0);
+  snapbak_setup setup{};
+  setup.size = sizeof(setup);
+  setup.block_shift = kBlockShift;
+  setup.nr_slots = 1;
+  setup.hold_timeout_ms = 60000;
+  ASSERT_EQ(RawCall(socket.get(), SNAPBAK_IOC_SETUP, 2, &setup, given), 0);
+
+  auto stuck = std::async(std::launch::async, [&] { return engine_->Write(page.data(), 4096, 0, false); });
+  EXPECT_TRUE(page.IsAwaited());
+  snapbak_start start{};
+  start.size = sizeof(start);
+  start.timeout_ms = 600000;
+  uint8_t request[sizeof(WireRequestHeader) + sizeof(WireBody)];
+  const size_t size = EncodeRequest(SNAPBAK_IOC_START, 3, &start, request);
+  EXPECT_EQ(send(socket.get(), request, size, MSG_NOSIGNAL), static_cast<ssize_t>(size));
+  // START is under way once it keeps other requests that change a session waiting.
+  const auto next = Connect();
+  std::future<int> opened;
+  const auto ask = [&] {
+    return std::async(std::launch::async, [&] {
+      snapbak_open request{};
+      request.size = sizeof(request);
+      UniqueFd fd;
+      return next->Open(&request, &fd);
+    });
+  };
+  EXPECT_TRUE(Eventually([&] {
+    opened = ask();
+    return opened.wait_for(milliseconds(200)) == std::future_status::timeout;
+  }));
+  socket.Reset();
+  EXPECT_EQ(opened.wait_for(milliseconds(10000)), std::future_status::ready)
+      << "a dead owner's START goes on";
+  EXPECT_EQ(stuck.wait_for(milliseconds(0)), std::future_status::timeout)
+      << "the write in flight is still there";
+  page.Give();
+  EXPECT_EQ(stuck.get(), 0);
+  EXPECT_EQ(opened.get(), 0);
 }
 
 TEST_F(ControlServerTest, StoppingTheServerReleasesHeldWritesAndTheLibraryIsTold) {

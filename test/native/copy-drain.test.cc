@@ -76,8 +76,8 @@ TEST_F(CopySessionTest, StopsInTheMiddleOfABackOff) {
 
 TEST_F(CopySessionTest, TreatsTheChecksumFileAsPartOfTheTarget) {
   ChecksumFile full(UniqueFd(open("/dev/full", O_RDWR)));
-  session_ = std::make_unique<CopySession>(&driver_, &driver_.library, origin_.Duplicate(), 512, &target_,
-                                           nullptr, &full, options_, log_.Sink());
+  session_ = std::make_unique<CopySession>(&driver_, &driver_.library, LowerView{origin_.Duplicate()},
+                                           &target_, nullptr, &full, options_, log_.Sink());
   ASSERT_EQ(0, session_->Prepare({{0, kSize}}));
   Start();
   session_->PushWork({{0, kSize}}, false);
@@ -127,8 +127,9 @@ TEST_F(CopySessionTest, GoesOnWithSlotsAloneWhenTier2IsFull) {
 }
 
 TEST_F(CopySessionTest, GivesTier2UpWhenItFailsAndCompletesAllTheSame) {
-  UniqueFd read_only(open(("/proc/self/fd/" + std::to_string(tier2_file_.fd())).c_str(), O_RDONLY));
-  tier2_ = std::make_unique<Tier2>(std::move(read_only), false, 64 * kBlock, kBlock);
+  std::vector<std::unique_ptr<Tier2>> tiers;
+  tiers.push_back(MakeTier2(tier2_file_.ReadOnly(), 64));
+  tiers_ = std::make_unique<Tier2Set>(std::move(tiers));
   MakeAndStart();
   target_.Shut();
   for (uint32_t slot = 0; slot < 8; slot++) driver_.Capture(slot, slot, Origin(slot));

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What the driver tells the copy session, truth and rubbish.
+#include <filesystem>
+#include <fstream>
+#include <string>
+
 #include "copy-session-fixture.h"
 
 namespace snapbak {
@@ -187,8 +191,8 @@ TEST_F(CopySessionTest, SaysOnceThatTheDriverBrokeTheSessionAndNeverCompletes) {
 }
 
 TEST_F(CopySessionTest, DoesNotCompleteAfterTheSessionBrokeEvenIfTheLastBlockIsWritten) {
-  session_ = std::make_unique<CopySession>(&driver_, &driver_.library, origin_.Duplicate(), 512, &target_,
-                                           nullptr, nullptr, options_, log_.Sink());
+  session_ = std::make_unique<CopySession>(&driver_, &driver_.library, LowerView{origin_.Duplicate()},
+                                           &target_, nullptr, nullptr, options_, log_.Sink());
   ASSERT_EQ(0, session_->Prepare({{0, kBlock}}));
   Start();
   target_.Shut();
@@ -200,6 +204,41 @@ TEST_F(CopySessionTest, DoesNotCompleteAfterTheSessionBrokeEvenIfTheLastBlockIsW
   session_->Stop();
   EXPECT_EQ(1u, session_->Stats().done_blocks);
   EXPECT_EQ(0u, log_.Count(NoticeKind::kComplete));
+}
+
+// Threads of this process that are called so.
+int ThreadsNamed(const std::string& name) {
+  int n = 0;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string comm;
+    std::ifstream file(task.path() / "comm");
+    std::getline(file, comm);
+    n += comm == name;
+  }
+  return n;
+}
+
+TEST_F(CopySessionTest, RestsWhenADriverStaysAwakeAfterTheEnd) {
+  driver_.keeps_awake = true;
+  MakeAndStart();
+  for (uint32_t block = 0; block < 4; block++) driver_.Capture(block, block, Origin(block));
+  session_->PushWork({{0, kSize}}, false);
+  log_.Await(NoticeKind::kComplete);
+  ExpectAllCopied();
+  EXPECT_EQ(1, ThreadsNamed("snapbak-pump"));
+  driver_.SetState(SNAPBAK_STATE_FINISHED);
+  // A pump that went on would never leave: the driver's wake-up is never taken back.
+  Eventually([] { return ThreadsNamed("snapbak-pump") == 0; });
+  EXPECT_EQ(0u, log_.Count(NoticeKind::kBroken) + log_.Count(NoticeKind::kDriverGone));
+}
+
+TEST_F(CopySessionTest, RestsWhenADriverStaysAwakeAfterItBroke) {
+  driver_.keeps_awake = true;
+  MakeAndStart();
+  driver_.SetState(SNAPBAK_STATE_BROKEN, SNAPBAK_REASON_ABORTED);
+  log_.Await(NoticeKind::kBroken);
+  Eventually([] { return ThreadsNamed("snapbak-pump") == 0; });
+  EXPECT_EQ(1u, log_.Count(NoticeKind::kBroken));
 }
 
 TEST_F(CopySessionTest, SaysOnceThatTheDriverIsGone) {

@@ -3,6 +3,7 @@
 // that can be told to fail, a log of notices, and a driver played by the test.
 #pragma once
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -23,7 +24,7 @@ namespace snapbak {
 // A file without a name; `fd()` stays open as long as the test looks at it.
 class TestFile {
  public:
-  explicit TestFile(uint64_t size) : fd_(memfd_create("snapbak-test", MFD_CLOEXEC)) {
+  explicit TestFile(uint64_t size) : fd_(memfd_create("snapbak-test", MFD_CLOEXEC | MFD_ALLOW_SEALING)) {
     EXPECT_EQ(0, ftruncate(fd_.get(), static_cast<off_t>(size)));
   }
   explicit TestFile(const std::vector<uint8_t>& bytes) : TestFile(bytes.size()) {
@@ -31,6 +32,11 @@ class TestFile {
   }
   int fd() const { return fd_.get(); }
   UniqueFd Duplicate() const { return UniqueFd(dup(fd_.get())); }
+  // From now on writes fail with EPERM, through every descriptor; reads do not.
+  void RefuseWrites() const { ASSERT_EQ(0, fcntl(fd_.get(), F_ADD_SEALS, F_SEAL_WRITE)); }
+  UniqueFd ReadOnly() const {
+    return UniqueFd(open(("/proc/self/fd/" + std::to_string(fd_.get())).c_str(), O_RDONLY));
+  }
   std::vector<uint8_t> Read(uint64_t offset, size_t length) const {
     std::vector<uint8_t> bytes(length);
     EXPECT_EQ(static_cast<ssize_t>(length),
@@ -201,6 +207,8 @@ class FakeDriver : public Driver {
   void Kick() override { kicks++; }
   int WaitEvent(int cancel_fd, int timeout_ms) override {
     struct pollfd fds[2] = {{wake_.get(), POLLIN, 0}, {cancel_fd, POLLIN, 0}};
+    waits++;
+    if (keeps_awake && KeepsAwake()) return 0;
     if (poll(fds, 2, timeout_ms) == 0) return -ETIMEDOUT;
     if (fds[1].revents != 0) return -ECANCELED;
     eventfd_t count;
@@ -246,9 +254,18 @@ class FakeDriver : public Driver {
 
   SharedMemory mine, library;
   std::atomic<int> kicks{0};
+  std::atomic<int> waits{0};
   std::atomic<bool> gone{false};
+  // Like the kernel driver's descriptor: readable while events wait, and for ever once it is over.
+  std::atomic<bool> keeps_awake{false};
 
  private:
+  bool KeepsAwake() const {
+    const snapbak_shm* header = mine.header();
+    return snapbak_load_acquire(&header->state) >= SNAPBAK_STATE_FINISHED ||
+           snapbak_load_acquire(&header->event_head.value) != snapbak_load_acquire(&header->event_tail.value);
+  }
+
   UniqueFd wake_;
   snapbak_ring events_{}, free_{};
 };

@@ -31,8 +31,8 @@ class CopySessionTest : public testing::Test {
   }
 
   void Make(const std::vector<Extent>& listed = {{0, kSize}}) {
-    session_ = std::make_unique<CopySession>(&driver_, &driver_.library, origin_.Duplicate(), 512, &target_,
-                                             tier2_.get(), &checksums_, options_, log_.Sink());
+    session_ = std::make_unique<CopySession>(&driver_, &driver_.library, LowerView{origin_.Duplicate()},
+                                             &target_, tiers_.get(), &checksums_, options_, log_.Sink());
     ASSERT_EQ(0, session_->Prepare(listed));
   }
   void Start() {
@@ -43,8 +43,15 @@ class CopySessionTest : public testing::Test {
     Make(listed);
     Start();
   }
-  void UseTier2(uint64_t places) {
-    tier2_ = std::make_unique<Tier2>(tier2_file_.Duplicate(), false, places * kBlock, kBlock);
+  void UseTier2(uint64_t places) { UseTiers({{&tier2_file_, places}}); }
+  // Second tiers in order: a file, and how many blocks of it.
+  void UseTiers(const std::vector<std::pair<TestFile*, uint64_t>>& files) {
+    std::vector<std::unique_ptr<Tier2>> tiers;
+    for (const auto& [file, places] : files) tiers.push_back(MakeTier2(file->Duplicate(), places));
+    tiers_ = std::make_unique<Tier2Set>(std::move(tiers));
+  }
+  static std::unique_ptr<Tier2> MakeTier2(UniqueFd fd, uint64_t places) {
+    return std::make_unique<Tier2>(std::move(fd), false, std::vector<Extent>{{0, places * kBlock}}, kBlock);
   }
   static uint64_t Bytes(uint64_t block) { return std::min(kBlock, kSize - block * kBlock); }
   const uint8_t* Origin(uint64_t block) const { return &bytes_[block * kBlock]; }
@@ -81,7 +88,7 @@ class CopySessionTest : public testing::Test {
   FakeDriver driver_;
   CopyOptions options_;
   NoticeLog log_;
-  std::unique_ptr<Tier2> tier2_;
+  std::unique_ptr<Tier2Set> tiers_;
   std::unique_ptr<CopySession> session_;
 };
 

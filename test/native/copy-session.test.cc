@@ -57,8 +57,8 @@ TEST_F(CopySessionTest, DoesNotTouchABlockBeforeTheStartInstant) {
 TEST_F(CopySessionTest, CopiesSparseRegionsWithoutReadingThem) {
   TestFile sparse(kSize);
   ASSERT_EQ(5, pwrite(sparse.fd(), "hello", 5, 50 * kBlock));
-  session_ = std::make_unique<CopySession>(&driver_, &driver_.library, sparse.Duplicate(), 512, &target_,
-                                           nullptr, &checksums_, options_, log_.Sink());
+  session_ = std::make_unique<CopySession>(&driver_, &driver_.library, LowerView{sparse.Duplicate()},
+                                           &target_, nullptr, &checksums_, options_, log_.Sink());
   ASSERT_EQ(0, session_->Prepare({{0, kSize}}));
   Start();
   session_->PushWork({{0, kSize}}, false);
@@ -70,6 +70,29 @@ TEST_F(CopySessionTest, CopiesSparseRegionsWithoutReadingThem) {
   uint32_t sum;
   ASSERT_EQ(0, checksums_.Get(kBlocks - 1, &sum, 1));
   EXPECT_EQ(Crc32c(0, zeroes.data(), Bytes(kBlocks - 1)), sum);
+}
+
+TEST_F(CopySessionTest, FindsTheOriginWhereItBeginsOnTheLowerDevice) {
+  constexpr uint64_t kBefore = 3 * kBlock + 512;
+  TestFile lower(kBefore + kSize + 4096);
+  ASSERT_EQ(static_cast<ssize_t>(kBefore), pwrite(lower.fd(), RandomBytes(kBefore, 9).data(), kBefore, 0));
+  // a hole, which lies elsewhere on the lower device than in the origin
+  const std::vector<Extent> data = {{0, 90 * kBlock}, {110 * kBlock, kSize - 110 * kBlock}};
+  std::fill(&bytes_[90 * kBlock], &bytes_[110 * kBlock], 0);
+  for (const Extent& extent : data) {
+    ASSERT_EQ(static_cast<ssize_t>(extent.length), pwrite(lower.fd(), &bytes_[extent.offset], extent.length,
+                                                          static_cast<off_t>(kBefore + extent.offset)));
+  }
+  session_ =
+      std::make_unique<CopySession>(&driver_, &driver_.library, LowerView{lower.Duplicate(), 512, kBefore},
+                                    &target_, nullptr, &checksums_, options_, log_.Sink());
+  ASSERT_EQ(0, session_->Prepare({{0, kSize}}));
+  Start();
+  driver_.Publish(150, SNAPBAK_EVENT_WANTED);
+  session_->PushWork({{0, kSize}}, false);
+  log_.Await(NoticeKind::kComplete);
+  ExpectAllCopied();
+  EXPECT_LT(session_->Stats().read_bytes, kSize - 10 * kBlock) << "the hole was read";
 }
 
 TEST_F(CopySessionTest, CopiesPrioritisedWorkFirst) {
@@ -114,7 +137,7 @@ TEST_F(CopySessionTest, ReadsADirectDescriptorInWholeSectors) {
   UniqueFd direct(open(path, O_RDONLY | O_DIRECT));
   unlink(path);
   if (!direct.valid()) GTEST_SKIP() << "NOT TESTED: no O_DIRECT in this directory; run it on ext4 or xfs";
-  session_ = std::make_unique<CopySession>(&driver_, &driver_.library, std::move(direct), 512, &target_,
+  session_ = std::make_unique<CopySession>(&driver_, &driver_.library, LowerView{std::move(direct)}, &target_,
                                            nullptr, &checksums_, options_, log_.Sink());
   ASSERT_EQ(0, session_->Prepare({{0, kSize}}));
   Start();
@@ -170,14 +193,14 @@ TEST_F(CopySessionTest, AsksForWorkWhenItRunsLowAndAgainWhenItIsDry) {
 
 TEST_F(CopySessionTest, CanBeGivenWorkFromInsideANotice) {
   uint64_t next = 0;
-  session_ = std::make_unique<CopySession>(&driver_, &driver_.library, origin_.Duplicate(), 512, &target_,
-                                           nullptr, &checksums_, options_, [&](const Notice& notice) {
-                                             log_.Sink()(notice);
-                                             if (notice.kind != NoticeKind::kNeedWork || next >= kSize)
-                                               return;
-                                             session_->PushWork({{next, 10 * kBlock}}, false);
-                                             next += 10 * kBlock;
-                                           });
+  session_ =
+      std::make_unique<CopySession>(&driver_, &driver_.library, LowerView{origin_.Duplicate()}, &target_,
+                                    nullptr, &checksums_, options_, [&](const Notice& notice) {
+                                      log_.Sink()(notice);
+                                      if (notice.kind != NoticeKind::kNeedWork || next >= kSize) return;
+                                      session_->PushWork({{next, 10 * kBlock}}, false);
+                                      next += 10 * kBlock;
+                                    });
   ASSERT_EQ(0, session_->Prepare({{0, kSize}}));
   Start();
   log_.Await(NoticeKind::kComplete);
@@ -190,13 +213,13 @@ TEST_F(CopySessionTest, CanBeGivenWorkFromInsideANotice) {
 TEST_F(CopySessionTest, RefusesOptionsOutOfRange) {
   for (uint32_t threads : {0u, 17u}) {
     options_.copy_threads = threads;
-    CopySession session(&driver_, &driver_.library, origin_.Duplicate(), 512, &target_, nullptr, nullptr,
-                        options_, log_.Sink());
+    CopySession session(&driver_, &driver_.library, LowerView{origin_.Duplicate()}, &target_, nullptr,
+                        nullptr, options_, log_.Sink());
     EXPECT_EQ(-EINVAL, session.Prepare({}));
   }
   options_.copy_threads = 1;
-  CopySession session(&driver_, &driver_.library, origin_.Duplicate(), 3 * kBlock, &target_, nullptr, nullptr,
-                      options_, log_.Sink());
+  CopySession session(&driver_, &driver_.library, LowerView{origin_.Duplicate(), 3 * kBlock}, &target_,
+                      nullptr, nullptr, options_, log_.Sink());
   EXPECT_EQ(-EINVAL, session.Prepare({}));
 }
 

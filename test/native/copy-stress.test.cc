@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // The copy session against the real engine: writers, sweeps in random order,
-// few slots, tier 2, aborts. After each round the backup is the start instant,
-// the origin is the last writes, and no write was left held. A failure prints
-// its seed; SNAPBAK_STRESS_SEED and SNAPBAK_STRESS_ROUNDS repeat or lengthen it.
+// few slots, second tiers that grow, shrink and fail, aborts. After each round the backup is the start
+// instant, the origin is the last writes, and no write was left held. A failure prints its seed;
+// SNAPBAK_STRESS_SEED and SNAPBAK_STRESS_ROUNDS repeat or lengthen it.
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <future>
 #include <thread>
 
 #include "copy-rig.h"
@@ -16,6 +17,7 @@ namespace snapbak {
 namespace {
 
 constexpr int kWriters = 4;
+constexpr uint64_t kMostTiers = 3;
 
 uint64_t Setting(const char* name, uint64_t otherwise) {
   const char* value = std::getenv(name);
@@ -63,6 +65,7 @@ class Round {
       ASSERT_EQ(NoticeKind::kComplete, log_.AwaitEither(NoticeKind::kComplete, NoticeKind::kBroken));
     }
     for (std::thread& writer : writers_) writer.join();
+    StopResizer();
     if (!abort) {
       snapbak_finish finish{};
       finish.size = sizeof(finish);
@@ -75,6 +78,22 @@ class Round {
   }
 
  private:
+  struct Tier {
+    std::unique_ptr<TestFile> file;
+    std::vector<Extent> areas;
+  };
+
+  // One area, or several with gaps between them, in any order.
+  std::vector<Extent> PickAreas(uint64_t block) {
+    std::vector<Extent> areas;
+    uint64_t end = Pick(0, 3) * 512;
+    for (uint64_t i = Pick(1, 5); i > 0; i--) {
+      areas.push_back({end, Pick(1, 12 * block)});
+      end += areas.back().length + Pick(0, 3) * 512;
+    }
+    std::shuffle(areas.begin(), areas.end(), random_);
+    return areas;
+  }
   uint64_t Pick(uint64_t low, uint64_t high) {
     return std::uniform_int_distribution<uint64_t>(low, high)(random_);
   }
@@ -99,26 +118,69 @@ class Round {
     setup.nr_slots = static_cast<uint32_t>(Pick(1, 12));
     setup.on_full = SNAPBAK_ON_FULL_HOLD;
     setup.hold_timeout_ms = 60000;
+    setup.stall_timeout_ms = 60000;
     ASSERT_EQ(0, driver_->Setup(&setup, &memory_));
 
     target_ = std::make_unique<MemoryTarget>(size_);
     checksums_ = std::make_unique<ChecksumFile>(checksum_bytes_.Duplicate());
     const uint32_t block = 1u << block_shift_;
-    if (Pick(0, 1) != 0)
-      tier2_ = std::make_unique<Tier2>(tier2_bytes_.Duplicate(), false, Pick(1, 40) * block, block);
+    std::vector<std::unique_ptr<Tier2>> tiers;
+    for (uint64_t i = Pick(0, kMostTiers); i > 0; i--) {
+      Tier tier{std::make_unique<TestFile>(0), PickAreas(block)};
+      tiers.push_back(std::make_unique<Tier2>(tier.file->Duplicate(), false, tier.areas, block));
+      // the parts that blocks can lie in: with one of them its end can be moved
+      auto small = [block](const Extent& area) { return area.length < block; };
+      tier.areas.erase(std::remove_if(tier.areas.begin(), tier.areas.end(), small), tier.areas.end());
+      made_.push_back(std::move(tier));
+    }
+    tiers_ = std::make_unique<Tier2Set>(std::move(tiers));
     CopyOptions options;
     options.copy_threads = static_cast<uint32_t>(Pick(1, 3));
     options.read_bytes = static_cast<uint32_t>(Pick(1, 70) * block);
     options.watermark_low = static_cast<uint32_t>(Pick(0, setup.nr_slots));
+    options.drain_to = static_cast<uint32_t>(Pick(options.watermark_low, setup.nr_slots));
     session_ =
-        std::make_unique<CopySession>(driver_.get(), &memory_, std::move(lower), open.sector_size,
-                                      target_.get(), tier2_.get(), checksums_.get(), options, log_.Sink());
+        std::make_unique<CopySession>(driver_.get(), &memory_, LowerView{std::move(lower), open.sector_size},
+                                      target_.get(), tiers_.get(), checksums_.get(), options, log_.Sink());
     listed_ = {{0, size_}};
     if (Pick(0, 1) != 0) {
       listed_.clear();
       for (uint64_t i = Pick(1, 6); i > 0; i--) listed_.push_back({Pick(0, size_ - 1), Pick(1, size_ / 3)});
     }
     ASSERT_EQ(0, session_->Prepare(listed_));
+    if (!made_.empty()) resizer_ = std::thread([this, seed = random_()] { Resize(seed); });
+  }
+
+  // Moves the ends of the tiers to and fro, and cuts off what was given back: whoever still read it would
+  // find nothing. Makes some fail. A resize that lasts is overtaken by the next one.
+  void Resize(uint64_t seed) {
+    std::mt19937_64 random(seed);
+    auto pick = [&](uint64_t low, uint64_t high) {
+      return std::uniform_int_distribution<uint64_t>(low, high)(random);
+    };
+    for (; !enough_; std::this_thread::sleep_for(std::chrono::microseconds(pick(0, 5000)))) {
+      const auto number = static_cast<uint32_t>(pick(0, made_.size() - 1));
+      const Tier& tier = made_[number];
+      if (pick(0, 100) == 0) tier.file->RefuseWrites();
+      const uint64_t bytes = pick(0, 20) << block_shift_;
+      auto ended = std::make_shared<std::promise<int>>();
+      resizes_.push_back(ended->get_future());
+      session_->ResizeTier2(number, bytes, [ended](int error) { ended->set_value(error); });
+      std::future<int>& future = resizes_.back();
+      if (future.wait_for(std::chrono::microseconds(pick(0, 5000))) != std::future_status::ready) continue;
+      const int error = future.get();
+      resizes_.pop_back();
+      if (error == 0) {
+        ASSERT_EQ(0, ftruncate(tier.file->fd(), static_cast<off_t>(tier.areas[0].offset + bytes)));
+      } else {
+        ASSERT_TRUE(error == -EIO || error == -ECANCELED || (error == -EOPNOTSUPP && tier.areas.size() != 1));
+      }
+    }
+  }
+
+  void StopResizer() {
+    enough_ = true;
+    if (resizer_.joinable()) resizer_.join();
   }
 
   void StartWriters() {
@@ -176,11 +238,20 @@ class Round {
     std::shuffle(pieces.begin(), pieces.end(), random_);
     for (const Extent& piece : pieces) {
       session_->SetPaused(Pick(0, 4) == 0);
-      if (Pick(0, 4) == 0) session_->SetWatermarkLow(static_cast<uint32_t>(Pick(0, 12)));
+      if (Pick(0, 4) == 0) session_->SetThrottle(PickThrottle());
       session_->PushWork({piece}, Pick(0, 2) == 0);
       (void)session_->Stats();
     }
     session_->SetPaused(false);
+  }
+
+  snapbak_throttle PickThrottle() {
+    snapbak_throttle throttle{};
+    throttle.begin = static_cast<uint32_t>(Pick(0, 6));
+    throttle.full = static_cast<uint32_t>(Pick(6, 12));
+    throttle.rate = Pick(1, 1u << 30);
+    throttle.max_us = static_cast<uint32_t>(Pick(0, 300));
+    return throttle;
   }
 
   void AbortSomewhere() {
@@ -233,12 +304,16 @@ class Round {
     EXPECT_EQ(0u, stats.counters[SNAPBAK_C_HELD_NOW]) << "a write was left held";
     EXPECT_EQ(0u, stats.counters[SNAPBAK_C_PROTOCOL_ERRORS]);
     EXPECT_LE(stats.done_blocks, stats.listed_blocks);
+    for (std::future<int>& resize : resizes_) {
+      ASSERT_EQ(std::future_status::ready, resize.wait_for(std::chrono::seconds(0)))
+          << "a resize never ended";
+    }
     EXPECT_EQ(complete ? 1u : log_.Count(NoticeKind::kComplete), log_.Count(NoticeKind::kComplete));
     if (!complete) return;
     EXPECT_EQ(stats.listed_blocks, stats.done_blocks);
     EXPECT_EQ(stats.listed_blocks, stats.swept_blocks + stats.captured_blocks);
     EXPECT_EQ(0u, stats.slots_used);
-    EXPECT_EQ(0u, stats.tier2_used);
+    for (const TierStats& tier : stats.tiers) EXPECT_EQ(0u, tier.used);
   }
 
   std::mt19937_64 random_;
@@ -246,16 +321,20 @@ class Round {
   uint64_t block_shift_, size_;
   std::vector<uint8_t> start_, now_;
   std::vector<Extent> listed_;
-  TestFile file_{0}, checksum_bytes_{0}, tier2_bytes_{0};
+  TestFile file_{0}, checksum_bytes_{0};
   std::shared_ptr<Engine> engine_;
   std::unique_ptr<EngineDriver> driver_;
   SharedMemory memory_;
   NoticeLog log_;
   std::unique_ptr<MemoryTarget> target_;
   std::unique_ptr<ChecksumFile> checksums_;
-  std::unique_ptr<Tier2> tier2_;
+  std::vector<Tier> made_;
+  std::unique_ptr<Tier2Set> tiers_;
   std::unique_ptr<CopySession> session_;
   std::vector<std::thread> writers_;
+  std::thread resizer_;
+  std::atomic<bool> enough_{false};
+  std::vector<std::future<int>> resizes_;  // the resizer's, until it was joined
   std::atomic<int> failed_writes_{0};
 };
 

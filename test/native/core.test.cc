@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The pure C of kernel-module/core: bitmap, rings, layout, throttle.
+// The pure C of kernel-module/core: bitmap, rings, layout, throttle, histogram.
 #include <errno.h>
 #include <gtest/gtest.h>
 
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernel-module/core/snapbak_bitmap.h"
+#include "kernel-module/core/snapbak_histogram.h"
 #include "kernel-module/core/snapbak_layout.h"
 #include "kernel-module/core/snapbak_ring.h"
 #include "kernel-module/core/snapbak_throttle.h"
@@ -170,11 +171,25 @@ snapbak_throttle Setting(uint64_t rate) {
   return t;
 }
 
-TEST(Throttle, IsZeroUpToTheWatermarkAndTheCeilingFromFullOn) {
-  const snapbak_throttle t = Setting(100 << 20);
-  for (uint32_t used = 0; used <= 500; ++used) EXPECT_EQ(snapbak_throttle_delay_us(&t, used), 0u);
-  EXPECT_EQ(snapbak_throttle_delay_us(&t, 1000), 200000u);
-  EXPECT_EQ(snapbak_throttle_delay_us(&t, 4000000000u), 200000u);
+TEST(Histogram, ABucketEndsWithItsPowerOfTwoMicroseconds) {
+  EXPECT_EQ(snapbak_histogram_bucket(0), 0u);
+  EXPECT_EQ(snapbak_histogram_bucket(1), 0u);
+  for (uint32_t i = 0; i < SNAPBAK_HISTOGRAM_BUCKETS - 1; ++i) {
+    const uint64_t bound = 1000ull << i;
+    EXPECT_EQ(snapbak_histogram_bucket(bound - 1), i);
+    EXPECT_EQ(snapbak_histogram_bucket(bound), i) << "the bound belongs to the bucket below it";
+    EXPECT_EQ(snapbak_histogram_bucket(bound + 1), i + 1);
+  }
+  EXPECT_EQ(snapbak_histogram_bucket(~0ull), SNAPBAK_HISTOGRAM_BUCKETS - 1);
+}
+
+TEST(Throttle, IsZeroUpToTheWatermarkAndSlowerThanTheDrainFromFullOn) {
+  const snapbak_throttle t = Setting(100 << 20);  // a block in 625 us
+  for (uint32_t used = 0; used <= 500; ++used) EXPECT_EQ(snapbak_throttle_interval_us(&t, used), 0u);
+  EXPECT_EQ(snapbak_throttle_interval_us(&t, 1000), 937u);
+  EXPECT_EQ(snapbak_throttle_interval_us(&t, 4000000000u), 937u);
+  const snapbak_throttle slow = Setting(1 << 18);  // a block in 250 ms
+  EXPECT_EQ(snapbak_throttle_interval_us(&slow, 1000), slow.max_us);
 }
 
 TEST(Throttle, NeverFallsAsTheContainerFills) {
@@ -182,7 +197,7 @@ TEST(Throttle, NeverFallsAsTheContainerFills) {
     const snapbak_throttle t = Setting(rate);
     uint32_t before = 0;
     for (uint32_t used = 0; used <= 1100; ++used) {
-      const uint32_t delay = snapbak_throttle_delay_us(&t, used);
+      const uint32_t delay = snapbak_throttle_interval_us(&t, used);
       EXPECT_GE(delay, before) << used << " at " << rate;
       EXPECT_LE(delay, t.max_us);
       before = delay;
@@ -193,18 +208,43 @@ TEST(Throttle, NeverFallsAsTheContainerFills) {
 TEST(Throttle, FollowsTheDrainRate) {
   const snapbak_throttle slow = Setting(20 << 20), fast = Setting(200 << 20);
   // half way: x = 1/2, so the delay is T / 2; T = 64 KiB / 20 MiB/s = 3125 us
-  EXPECT_NEAR(snapbak_throttle_delay_us(&slow, 750), 3125 / 2, 5);
-  EXPECT_NEAR(snapbak_throttle_delay_us(&fast, 750), 312 / 2, 2);
+  EXPECT_NEAR(snapbak_throttle_interval_us(&slow, 750), 3125 / 2, 5);
+  EXPECT_NEAR(snapbak_throttle_interval_us(&fast, 750), 312 / 2, 2);
 }
 
 TEST(Throttle, GrowsSmoothly) {
   // one more slot never more than doubles a delay that people could notice
   const snapbak_throttle t = Setting(20 << 20);
   for (uint32_t used = 520; used + 2 < 1000; ++used) {
-    const uint32_t here = snapbak_throttle_delay_us(&t, used);
+    const uint32_t here = snapbak_throttle_interval_us(&t, used);
     if (here < 100) continue;
-    EXPECT_LE(snapbak_throttle_delay_us(&t, used + 1), 2 * here + 1) << used;
+    EXPECT_LE(snapbak_throttle_interval_us(&t, used + 1), 2 * here + 1) << used;
   }
+}
+
+TEST(Throttle, SettlesWhereTheDrainsPaceIsBelowFull) {
+  const snapbak_throttle t = Setting(100 << 20);
+  EXPECT_LT(snapbak_throttle_interval_us(&t, 800), 625u);
+  EXPECT_GT(snapbak_throttle_interval_us(&t, 820), 625u);
+}
+
+TEST(Throttle, WritesDepartOneAfterTheOther) {
+  __u64 next = 0;
+  EXPECT_EQ(snapbak_throttle_depart_ns(&next, 5'000'000, 100, 1, 1000000), 5'100'000u);
+  EXPECT_EQ(snapbak_throttle_depart_ns(&next, 5'000'000, 100, 3, 1000000), 5'400'000u);
+  EXPECT_EQ(snapbak_throttle_depart_ns(&next, 9'000'000, 100, 1, 1000000), 9'100'000u)
+      << "nobody was before it";
+  EXPECT_EQ(snapbak_throttle_depart_ns(&next, 9'000'000, 0, 1, 1000000), 9'100'000u)
+      << "and nobody overtakes";
+}
+
+TEST(Throttle, NoWriteWaitsLongerThanItsCeiling) {
+  __u64 next = 0;
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_LE(snapbak_throttle_depart_ns(&next, 1000, 900000, 1u << 20, 50), 1000u + 50'000);
+  }
+  next = 1ull << 62;
+  EXPECT_EQ(snapbak_throttle_depart_ns(&next, 0, 1, ~0ull, ~0u), 1'000'000'000u);
 }
 
 TEST(Throttle, TakesAnySettingWithoutOverflowOrSurprise) {
@@ -217,7 +257,7 @@ TEST(Throttle, TakesAnySettingWithoutOverflowOrSurprise) {
     t.max_us = static_cast<uint32_t>(random() >> (32 + random() % 32));
     t.block_size = 1u << (12 + random() % 9);
     const uint32_t used = static_cast<uint32_t>(random() >> (32 + random() % 32));
-    const uint32_t delay = snapbak_throttle_delay_us(&t, used);
+    const uint32_t delay = snapbak_throttle_interval_us(&t, used);
     EXPECT_LE(delay, SNAPBAK_THROTTLE_CEILING_US);
     EXPECT_LE(delay, t.max_us);
     if (t.begin == 0 || t.full <= t.begin || used <= t.begin) {

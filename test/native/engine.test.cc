@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernel-module/core/snapbak_histogram.h"
 #include "native/driver/engine_driver.h"
 
 namespace snapbak {
@@ -62,6 +63,7 @@ class EngineTest : public testing::Test {
     setup.nr_slots = slots;
     setup.on_full = on_full;
     setup.hold_timeout_ms = hold_ms;
+    setup.stall_timeout_ms = stall_ms_;
     ASSERT_EQ(driver_->Setup(&setup, &memory_), 0);
     events_ = memory_.EventRing();
     free_ = memory_.FreeRing();
@@ -83,6 +85,15 @@ class EngineTest : public testing::Test {
 
   uint32_t State() { return snapbak_load_acquire(&memory_.header()->state); }
   uint64_t Counter(snapbak_counter c) { return snapbak_load_relaxed(&memory_.header()->counters[c]); }
+
+  uint64_t Bucket(snapbak_histogram h, unsigned bucket) {
+    return snapbak_load_relaxed(&memory_.header()->histograms[h][bucket]);
+  }
+  uint64_t Times(snapbak_histogram h) {
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < SNAPBAK_HISTOGRAM_BUCKETS; ++i) sum += Bucket(h, i);
+    return sum;
+  }
 
   bool NextEvent(snapbak_event* event) {
     if (snapbak_ring_ready(&events_) < 1) return false;
@@ -143,6 +154,7 @@ class EngineTest : public testing::Test {
     return false;
   }
 
+  uint64_t stall_ms_ = 0;
   std::string path_;
   std::shared_ptr<Engine> engine_;
   std::unique_ptr<EngineDriver> driver_;
@@ -241,6 +253,77 @@ TEST_F(EngineTest, AWriteWithoutASlotIsHeldUntilTheLibraryClaimsItsBlock) {
   EXPECT_EQ(Counter(SNAPBAK_C_HELD), 1u);
   EXPECT_EQ(Counter(SNAPBAK_C_HELD_NOW), 0u);
   EXPECT_GE(Counter(SNAPBAK_C_HELD_MAX_NS), 50'000'000u);
+  EXPECT_EQ(Times(SNAPBAK_H_HOLD), 1u);
+  EXPECT_EQ(Bucket(SNAPBAK_H_HOLD, snapbak_histogram_bucket(Counter(SNAPBAK_C_HELD_MAX_NS))), 1u);
+}
+
+TEST_F(EngineTest, EveryCaptureIsInTheHistogramWithTheTimeThatItTook) {
+  BeginAllPending(16);
+  ASSERT_EQ(WriteByte(2 * kBlock, 1, 5 * kBlock), 0);
+  ASSERT_EQ(WriteByte(9 * kBlock, 1), 0);
+  ASSERT_EQ(WriteByte(9 * kBlock, 1), 0);
+  EXPECT_EQ(Counter(SNAPBAK_C_CAPTURED), 6u);
+  EXPECT_EQ(Times(SNAPBAK_H_CAPTURE), 6u);
+  const uint64_t longest = Counter(SNAPBAK_C_CAPTURE_MAX_NS);
+  EXPECT_GT(longest, 0u);
+  EXPECT_GE(Bucket(SNAPBAK_H_CAPTURE, snapbak_histogram_bucket(longest)), 1u);
+  EXPECT_GT(Counter(SNAPBAK_C_CAPTURE_NS), longest);
+  EXPECT_LE(Counter(SNAPBAK_C_CAPTURE_NS), 6 * longest);
+  EXPECT_EQ(Times(SNAPBAK_H_HOLD), 0u);
+  EXPECT_EQ(Times(SNAPBAK_H_DELAY), 0u);
+}
+
+TEST_F(EngineTest, ADelayedWriteIsCountedWhileItWaitsAndItsTimeAfterwards) {
+  Begin(8);
+  snapbak_bitmap_set_range(memory_.bitmap(), 0, kBlocks);
+  snapbak_shm* header = memory_.header();
+  header->throttle_full = 2;
+  header->throttle_rate = 4096;  // a block a second, so the delay is its ceiling
+  header->throttle_max_us = 200'000;
+  header->throttle_begin = 1;
+  Arm();
+  ASSERT_EQ(WriteByte(0, 1), 0);
+  ASSERT_EQ(WriteByte(kBlock, 1), 0);
+  ASSERT_EQ(Counter(SNAPBAK_C_DELAYED), 0u) << "the fill was not above the beginning";
+  auto first = std::async(std::launch::async, [&] { return WriteByte(2 * kBlock, 1); });
+  auto second = std::async(std::launch::async, [&] { return WriteByte(3 * kBlock, 1); });
+  EXPECT_TRUE(Eventually([&] { return Counter(SNAPBAK_C_DELAYED_NOW) > 0; }));
+  EXPECT_EQ(first.get(), 0);
+  EXPECT_EQ(second.get(), 0);
+  EXPECT_EQ(Counter(SNAPBAK_C_DELAYED_NOW), 0u);
+  EXPECT_EQ(Counter(SNAPBAK_C_DELAYED), 2u);
+  EXPECT_EQ(Times(SNAPBAK_H_DELAY), 2u);
+  EXPECT_GE(Counter(SNAPBAK_C_DELAYED_NS), Counter(SNAPBAK_C_DELAYED_MAX_NS));
+  EXPECT_GE(Bucket(SNAPBAK_H_DELAY, snapbak_histogram_bucket(Counter(SNAPBAK_C_DELAYED_MAX_NS))), 1u);
+}
+
+TEST_F(EngineTest, RequestsOfApplicationsAreTimedWhileASessionIsArmedAndOnlyThen) {
+  std::vector<uint8_t> bytes(kBlock);
+  Begin(1);
+  snapbak_bitmap_set_range(memory_.bitmap(), 0, kBlocks);
+  ASSERT_EQ(engine_->Read(bytes.data(), kBlock, 0), 0);
+  ASSERT_EQ(WriteByte(0, 1), 0);
+  EXPECT_EQ(Counter(SNAPBAK_C_IO), 0u);
+  Arm();
+  ASSERT_EQ(engine_->Read(bytes.data(), kBlock, 0), 0);
+  ASSERT_EQ(WriteByte(0, 1), 0);
+  ASSERT_EQ(engine_->Discard(0, kBlock, true), 0);
+  ASSERT_EQ(engine_->WriteZeroes(0, kBlock, {}), 0);
+  ASSERT_EQ(engine_->Flush(), 0);
+  ASSERT_EQ(engine_->Read(bytes.data(), kBlock, kSize), -EINVAL);
+  EXPECT_EQ(Counter(SNAPBAK_C_IO), 4u);
+  const uint64_t before = Counter(SNAPBAK_C_IO_NS);
+  EXPECT_GT(before, 0u);
+  WaitEvent();
+  auto held = std::async(std::launch::async, [&] { return WriteByte(7 * kBlock, 2); });
+  EXPECT_EQ(WaitEvent().type, SNAPBAK_EVENT_WANTED);
+  EXPECT_EQ(Counter(SNAPBAK_C_IO), 4u) << "counted when it ends";
+  EXPECT_EQ(held.wait_for(std::chrono::milliseconds(20)), std::future_status::timeout);
+  snapbak_bitmap_claim(memory_.bitmap(), 0, kBlocks);
+  KickIfWaiting();
+  EXPECT_EQ(held.get(), 0);
+  EXPECT_EQ(Counter(SNAPBAK_C_IO), 5u);
+  EXPECT_GE(Counter(SNAPBAK_C_IO_NS), before + Counter(SNAPBAK_C_HELD_NS)) << "with what it was held";
 }
 
 TEST_F(EngineTest, AHeldWriteTakesASlotThatComesBack) {
@@ -254,6 +337,47 @@ TEST_F(EngineTest, AHeldWriteTakesASlotThatComesBack) {
   const snapbak_event event = WaitEvent();
   EXPECT_EQ(event.type, SNAPBAK_EVENT_CAPTURED);
   ExpectOldContent(memory_.slot(event.slot), 7);
+}
+
+// A write takes all free slots for blocks that the sweep claims before it does; another is held meanwhile.
+TEST_F(EngineTest, AHeldWriteTakesASlotThatAnotherDidNotNeed) {
+  constexpr uint64_t kRun = 60, kOther = 61;
+  Begin(4);
+  snapbak_bitmap_set_range(memory_.bitmap(), 62, 2);
+  snapbak_shm* header = memory_.header();
+  header->throttle_full = 2;
+  header->throttle_rate = 4096;  // a block a second, so the delay is its ceiling
+  header->throttle_max_us = 2'000;
+  Arm();
+  for (uint64_t block : {62, 63}) ASSERT_EQ(WriteByte(block * kBlock, 1), 0);
+  for (int i = 0; i < 2; ++i) WaitEvent();
+  for (int i = 0; i < 500; ++i) {
+    snapbak_bitmap_set_range(memory_.bitmap(), 0, kRun);
+    snapbak_bitmap_set_range(memory_.bitmap(), kOther, 1);
+    snapbak_store_relaxed(&header->throttle_begin, 1u);
+    auto run = std::async(std::launch::async, [&] { return WriteByte(0, 1, kRun * kBlock); });
+    // delayed, it has seen its blocks pending, and has no slots yet
+    ASSERT_TRUE(Eventually([&] { return Counter(SNAPBAK_C_DELAYED) == static_cast<uint64_t>(i + 1); }));
+    snapbak_store_relaxed(&header->throttle_begin, 0u);
+    auto other = std::async(std::launch::async, [&] {
+      while (Counter(SNAPBAK_C_DELAYED_NOW) != 0) {
+      }
+      return WriteByte(kOther * kBlock, 1);
+    });
+    snapbak_bitmap_claim(memory_.bitmap(), 0, kRun);
+    KickIfWaiting();  // the library is done: from here on only the driver can wake the other one
+    for (bool captured = false; !captured;) {
+      const snapbak_event event = WaitEvent();
+      if (event.type == SNAPBAK_EVENT_CAPTURED) ReturnSlot(event.slot);
+      captured = event.type == SNAPBAK_EVENT_CAPTURED && event.block == kOther;
+      if (HasFailure()) return driver_.reset();  // lets it go
+    }
+    EXPECT_EQ(run.get(), 0);
+    EXPECT_EQ(other.get(), 0);
+    for (snapbak_event event; NextEvent(&event);) {
+      if (event.type == SNAPBAK_EVENT_CAPTURED) ReturnSlot(event.slot);
+    }
+  }
 }
 
 TEST_F(EngineTest, AHoldPastItsTimeBreaksTheSessionAndLetsTheWriteGo) {
@@ -278,6 +402,68 @@ TEST_F(EngineTest, WithThePolicyHoldAWriteIsHeldPastItsTimeUntilTheOwnerGoes) {
   driver_.reset();
   EXPECT_EQ(held.get(), 0);
   EXPECT_EQ(Lower(1)[0], 2);
+}
+
+TEST_F(EngineTest, ALibraryThatGetsNowhereWhileAWriteIsHeldIsTakenForDead) {
+  using Clock = std::chrono::steady_clock;
+  // On a busy machine this test itself may get nowhere for so long; then the bound was too short for it.
+  for (stall_ms_ = 50;; stall_ms_ *= 2) {
+    const std::chrono::milliseconds bound(stall_ms_);
+    BeginAllPending(1, SNAPBAK_ON_FULL_HOLD);
+    ASSERT_EQ(WriteByte(0, 1), 0);
+    auto held = std::async(std::launch::async, [&] { return WriteByte(kBlock, 2); });
+    ASSERT_TRUE(Eventually([&] { return Counter(SNAPBAK_C_HELD_NOW) == 1; }));
+    // progress, however slow it is, keeps the session
+    Clock::time_point last = Clock::now();
+    Clock::duration longest{0};
+    for (const auto end = last + 5 * bound; last < end && State() == SNAPBAK_STATE_ARMED;) {
+      const Clock::time_point began = Clock::now();
+      __atomic_fetch_add(&memory_.header()->heartbeat, 1, __ATOMIC_RELAXED);
+      longest = std::max(longest, Clock::now() - last);
+      last = began;
+      usleep(1000);
+    }
+    longest = std::max(longest, Clock::now() - last);
+    const bool kept = State() == SNAPBAK_STATE_ARMED;
+    ASSERT_TRUE(kept || longest >= bound) << "it broke, though there was progress all the time";
+    EXPECT_EQ(held.get(), 0);
+    EXPECT_EQ(State(), SNAPBAK_STATE_BROKEN);
+    EXPECT_EQ(memory_.header()->reason, SNAPBAK_REASON_STALLED);
+    EXPECT_EQ(Lower(1)[0], 2);
+    if (kept) return;
+    driver_ = std::make_unique<EngineDriver>(engine_);
+  }
+}
+
+TEST_F(EngineTest, AnIdleLibraryMayBeSilentForAsLongAsItLikesWhileNoWriteIsHeld) {
+  stall_ms_ = 1;
+  BeginAllPending(2, SNAPBAK_ON_FULL_HOLD);
+  ASSERT_EQ(WriteByte(0, 1), 0);
+  usleep(20'000);
+  ASSERT_EQ(WriteByte(kBlock, 1), 0);
+  EXPECT_EQ(State(), SNAPBAK_STATE_ARMED);
+}
+
+TEST_F(EngineTest, SlotsGoToTheWritesThatAreHeldLongest) {
+  constexpr uint64_t kWrites = 12;
+  BeginAllPending(1, SNAPBAK_ON_FULL_HOLD);
+  ASSERT_EQ(WriteByte(0, 1), 0);
+  uint32_t slot = WaitEvent().slot;
+  std::vector<std::future<int>> held;
+  for (uint64_t i = 1; i <= kWrites; ++i) {
+    held.push_back(std::async(std::launch::async, [&, i] { return WriteByte(i * kBlock, 2); }));
+    ASSERT_TRUE(Eventually([&] { return Counter(SNAPBAK_C_HELD_NOW) == i; }));
+    EXPECT_EQ(WaitEvent().type, SNAPBAK_EVENT_WANTED);
+  }
+  for (uint64_t i = 1; i <= kWrites; ++i) {
+    ReturnSlot(slot);
+    snapbak_event event = WaitEvent();
+    // a write that looked, and came too late, says again what it wants
+    while (event.type == SNAPBAK_EVENT_WANTED) event = WaitEvent();
+    EXPECT_EQ(event.block, i);
+    slot = event.slot;
+    EXPECT_EQ(held[i - 1].get(), 0);
+  }
 }
 
 TEST_F(EngineTest, AbortReleasesEveryHeldWrite) {
@@ -391,6 +577,119 @@ TEST_F(EngineTest, ALibraryThatSetsBitsAgainCannotKeepAWriteForEver) {
   hostile.join();
 }
 
+// The end of one session may come late, when the next is armed already.
+TEST_F(EngineTest, TheEndOfASessionDoesNotDisarmTheNext) {
+  constexpr uint64_t kFirst = 1000, kSecond = 1001;
+  for (int round = 0; round < 300; ++round) {
+    const auto open = [&](uint64_t owner) {
+      snapbak_open request{};
+      request.size = sizeof request;
+      UniqueFd lower;
+      return engine_->HandleOpen(owner, &request, &lower);
+    };
+    const auto setup = [&](uint64_t owner, UniqueFd* memory) {
+      snapbak_setup request{};
+      request.size = sizeof request;
+      request.block_shift = 12;
+      request.nr_slots = 4;
+      request.hold_timeout_ms = 10000;
+      UniqueFd wakes;
+      return engine_->HandleSetup(owner, &request, memory, &wakes);
+    };
+    UniqueFd first_memory, second_memory;
+    ASSERT_EQ(open(kFirst), 0);
+    ASSERT_EQ(setup(kFirst, &first_memory), 0);
+    std::atomic<bool> go{false};
+    std::vector<std::thread> ends;
+    ends.emplace_back([&] {
+      while (!go) {
+      }
+      snapbak_abort abort{};
+      abort.size = sizeof abort;
+      abort.reason = SNAPBAK_REASON_ABORTED;
+      engine_->HandleAbort(kFirst, &abort);  // in whatever order the two come
+    });
+    ends.emplace_back([&] {
+      while (!go) {
+      }
+      engine_->HandleClose(kFirst);
+    });
+    go = true;
+    int ret;
+    do {
+      ret = open(kSecond);
+    } while (ret == -EBUSY);
+    ASSERT_EQ(ret, 0);
+    ASSERT_EQ(setup(kSecond, &second_memory), 0);
+    SharedMemory memory;
+    ASSERT_EQ(SharedMemory::Adopt(std::move(second_memory), &memory), 0);
+    snapbak_bitmap_set_range(memory.bitmap(), 0, kBlocks);
+    snapbak_start start{};
+    start.size = sizeof start;
+    start.timeout_ms = 5000;
+    ASSERT_EQ(engine_->HandleStart(kSecond, &start), 0);
+    for (std::thread& end : ends) end.join();
+    ASSERT_EQ(WriteByte(0, 1), 0);
+    ASSERT_EQ(memory.header()->counters[SNAPBAK_C_CAPTURED], 1u) << "round " << round << ": not captured";
+    engine_->HandleClose(kSecond);
+  }
+}
+
+TEST_F(EngineTest, FinishLetsHeldWritesGoThatNobodyKicked) {
+  BeginAllPending(1, SNAPBAK_ON_FULL_HOLD);
+  ASSERT_EQ(WriteByte(0, 1), 0);
+  auto held = std::async(std::launch::async, [&] { return WriteByte(kBlock, 2); });
+  ASSERT_TRUE(Eventually([&] { return Counter(SNAPBAK_C_HELD_NOW) == 1; }));
+  for (uint64_t block = 0; block < kBlocks; ++block) {
+    snapbak_bitmap_test_and_clear(memory_.bitmap(), block);
+  }
+  auto finished = std::async(std::launch::async, [&] {
+    snapbak_finish finish{};
+    finish.size = sizeof finish;
+    return driver_->Finish(&finish);
+  });
+  const bool ends = finished.wait_for(std::chrono::seconds(10)) == std::future_status::ready;
+  EXPECT_TRUE(ends);
+  if (!ends) driver_->Kick();  // else this test would never end
+  EXPECT_EQ(finished.get(), 0);
+  EXPECT_EQ(held.get(), 0);
+}
+
+TEST_F(EngineTest, BitsThatComeBackDuringFinishHoldNoWrite) {
+  BeginAllPending(1, SNAPBAK_ON_FULL_HOLD);
+  ASSERT_EQ(WriteByte(0, 1), 0);  // keeps the one slot
+  const auto clear = [&] {
+    for (uint64_t block = 0; block < kBlocks; ++block) {
+      snapbak_bitmap_test_and_clear(memory_.bitmap(), block);
+    }
+  };
+  clear();
+  std::atomic<bool> stop{false};
+  std::thread writer([&] {
+    for (uint8_t i = 0; !stop; ++i) EXPECT_EQ(WriteByte(kBlock * (i % kBlocks), i), 0);
+  });
+  std::thread hostile([&] {
+    while (!stop) snapbak_bitmap_set_range(memory_.bitmap(), 0, kBlocks);
+  });
+  auto finished = std::async(std::launch::async, [&] {
+    int ret;
+    do {
+      clear();
+      snapbak_finish finish{};
+      finish.size = sizeof finish;
+      ret = driver_->Finish(&finish);
+    } while (ret == -EBUSY);
+    return ret;
+  });
+  const bool ends = finished.wait_for(std::chrono::seconds(20)) == std::future_status::ready;
+  EXPECT_TRUE(ends);
+  if (!ends) engine_->Close();
+  EXPECT_EQ(finished.get(), ends ? 0 : -EPIPE);
+  stop = true;
+  writer.join();
+  hostile.join();
+}
+
 TEST_F(EngineTest, AnUnreadableBlockIsInvalidAndTheWriteGoesOn) {
   BeginAllPending(4);
   // The image shrinks under the driver: reads past its new end fail.
@@ -455,6 +754,16 @@ TEST(WriteGate, ShuttingGivesUpInTimeOrWhenItIsCancelledAndIsOpenThen) {
   inside.reset();
   EXPECT_EQ(gate.Shut(std::chrono::hours(1), [] { return false; }), 0);
   gate.Open();
+}
+
+TEST(WriteGate, WhoDoesNotWaitStaysOutsideWhileItIsShut) {
+  WriteGate gate;
+  gate.Shut();
+  EXPECT_FALSE(WriteGate::Ticket(&gate, std::try_to_lock).inside());
+  gate.Open();
+  WriteGate::Ticket ticket(&gate, std::try_to_lock);
+  EXPECT_TRUE(ticket.inside());
+  EXPECT_EQ(gate.Shut(std::chrono::milliseconds(1), [] { return false; }), -ETIMEDOUT) << "it is inside";
 }
 
 TEST_F(EngineTest, OutOfRangeIoIsRefusedWithoutASideEffect) {

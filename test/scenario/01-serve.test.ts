@@ -134,10 +134,28 @@ describe('a served image', function () {
     assert.ok(readFileSync(image).equals(stamped(0, MiB, 1)));
   });
 
-  it('makes both sockets for its user only', async () => {
-    const server = await served(MiB);
-    assert.equal(lstatSync(server.nbd).mode & 0o7777, 0o600);
-    assert.equal(lstatSync(server.control).mode & 0o7777, 0o600);
+  it('makes both sockets for its user only, from their first moment, whatever the umask is', async () => {
+    const folder = cleanup.folder('private');
+    const paths = { nbd: join(folder, 'nbd.sock'), control: join(folder, 'control.sock') };
+    const seen: Record<string, Set<string>> = { nbd: new Set(), control: new Set() };
+    let starting = true;
+    const umask = process.umask(0);
+    const starts = served(MiB, { folder }).finally(() => {
+      starting = false;
+      process.umask(umask);
+    });
+    while (starting) {
+      for (const [name, path] of Object.entries(paths)) {
+        const mode = lstatSync(path, { throwIfNoEntry: false })?.mode;
+        if (mode !== undefined) seen[name]!.add((mode & 0o7777).toString(8));
+      }
+      await new Promise(setImmediate);
+    }
+    await starts;
+    for (const modes of Object.values(seen)) {
+      for (const mode of modes) assert.match(mode, /^[67]00$/, 'nobody else could connect at any time');
+    }
+    for (const path of Object.values(paths)) assert.equal(lstatSync(path).mode & 0o7777, 0o600);
   });
 
   it('ends cleanly with a client connected, says nothing, and leaves no socket', async () => {

@@ -163,6 +163,11 @@ describe('an embedded origin', () => {
       },
     );
     assert.equal(result.stats.writers.heldNow, 0);
+    const { writers, latency, capturedBlocks } = result.stats;
+    assert.equal(latency.capture.count, capturedBlocks);
+    assert.ok(latency.capture.p50Ms > 0 && latency.capture.p99Ms <= latency.capture.maxMs);
+    assert.ok(latency.hold.count >= writers.held, 'held again counts again');
+    assert.equal(latency.hold.maxMs, writers.heldMaxMs);
     const to = join(folder, 'restored.img');
     await restore({ backup: directory, to });
     assert.equal(digest(await readFile(to)), digest(instant));

@@ -57,6 +57,27 @@ describe('snapbak backup', () => {
     assert.equal(stdout.includes('\u001b'), false, 'it speaks to a terminal that is not there');
   });
 
+  it('is watched until it ends', async () => {
+    const backup = startBackup(cleanup, served.origin, directory, '--rate', '16M');
+    await backup.event('started');
+    const { code, stderr, events } = await snapbak(
+      'status',
+      served.origin,
+      '--watch',
+      '--json',
+      '--interval',
+      '100ms',
+    );
+    assert.equal(code, 0, stderr);
+    assert.ok(events.length > 3, `${events.length} looks`);
+    const pending = events
+      .filter(({ session }) => session === true)
+      .map((look) => Number(look.pendingBlocks));
+    assert.ok(pending[0]! > pending.at(-1)!, `pending: ${pending}`);
+    assert.ok(events.at(-1)?.session === false || events.at(-1)?.state === 'finished');
+    assert.equal((await backup.finished).code, 0);
+  });
+
   it('shows in the status of the origin, while it runs and afterwards', async () => {
     const backup = startBackup(cleanup, served.origin, directory, '--rate', '4M');
     await backup.event('started');

@@ -29,6 +29,8 @@ interface Plan {
   slots: number;
   tier2Blocks: number;
   watermarkLow: number;
+  drainTo: number;
+  maxDelayUs: number;
   copyThreads: number;
   /** One program of operations a writer; writers own alternate sectors, so their bytes never overlap. */
   writers: Operation[][];
@@ -56,6 +58,8 @@ const plan: fc.Arbitrary<Plan> = fc.record({
   slots: fc.integer({ min: 1, max: 12 }),
   tier2Blocks: fc.constantFrom(0, 0, 1, 4, 20),
   watermarkLow: fc.integer({ min: 0, max: 6 }),
+  drainTo: fc.integer({ min: 6, max: 12 }),
+  maxDelayUs: fc.constantFrom(0, 100, 2000),
   copyThreads: fc.integer({ min: 1, max: 3 }),
   writers: fc.array(fc.array(operation, { maxLength: 30 }), { minLength: 1, maxLength: 5 }),
   sweep: fc.array(fc.record({ from: fraction, length: fraction, priority: fc.boolean() }), { maxLength: 12 }),
@@ -137,8 +141,10 @@ async function prepare(origin: NativeOrigin, drawn: Plan, folder: string, name: 
     listed: new Float64Array((drawn.list ? extentsOf(drawn.list, origin.size) : [[0, origin.size]]).flat()),
     target: { fd: fds[0]!, fresh: true },
     checksumsFd: fds[1]!,
-    ...(tier2 && { tier2 }),
+    tiers: tier2 === undefined ? [] : [tier2],
+    stallTimeoutMs: 60_000,
     watermarkLow: drawn.watermarkLow,
+    drainTo: drawn.drainTo,
     copyThreads: drawn.copyThreads,
     readBytes: 65536,
     onNotice: (notice) => {
@@ -179,6 +185,7 @@ async function runPlan(drawn: Plan, folder: string): Promise<void> {
       const copy = await prepare(origin, drawn, folder, `backup${round}`);
       // no writer runs between here and start(), so the origin now is the start instant
       const instant = await origin.read(0, size);
+      copy.session.setThrottle({ begin: 1, full: drawn.slots, rate: 2 ** 24, maxUs: drawn.maxDelayUs });
       await copy.session.start(10_000);
       const writing = drawn.writers.map((program, writer) =>
         runWriter(origin, model, program, writer, drawn.writers.length),

@@ -1,7 +1,7 @@
 // The container's second tier: few slots, a file or a device behind them; and
 // all that is refused as one.
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Cleanup } from '../helpers/cleanup.js';
@@ -55,6 +55,13 @@ describe('a container with a second tier', () => {
 
   it('on a device: blocks spill there and come back', async () => {
     await spills('--container', `device:${await loopDevice(cleanup, 16 * MiB)}`);
+  });
+
+  it('in two files, in their order', async () => {
+    const folder = cleanup.folder('tier2');
+    const [first, second] = [join(folder, 'first'), join(folder, 'second')];
+    await spills('--container', `file:${first}:1M`, '--container', `file:${second}:8M`);
+    assert.deepEqual(readdirSync(folder), [], 'a container was left behind');
   });
 
   /** Starts a backup with so few slots that it spills to a device at once. */

@@ -5,6 +5,7 @@ import { type Backup, type BackupOptions, startBackup } from '../../lib/backup.j
 import type { NativeNotice } from '../../lib/binding.js';
 import { BlockList } from '../../lib/blocks/block-list.js';
 import type { BackupEvent } from '../../lib/events.js';
+import { dev } from '../helpers/fake-host.js';
 import {
   FakeSession,
   FakeTarget,
@@ -46,6 +47,7 @@ describe('startBackup', () => {
       'container.open',
       'target.prepare',
       'session.prepare',
+      'origin.writeDirtyPages',
       'session.start 700',
     ]);
     assert.equal(backup.state, 'running');
@@ -56,13 +58,53 @@ describe('startBackup', () => {
   it('has the documented defaults', async () => {
     const { session, start } = setup();
     await using _backup = await start();
-    const { blockSize, holdTimeoutMs, onFull, listed, slots, watermarkLow } = session.prepared!;
+    const { listed, ...prepared } = session.prepared!;
+    const { blockSize, holdTimeoutMs, stallTimeoutMs, onFull, slots, watermarkLow, drainTo } = prepared;
     assert.deepEqual(
-      { blockSize, holdTimeoutMs, onFull, slots, watermarkLow },
-      { blockSize: BLOCK, holdTimeoutMs: 30_000, onFull: 'break', slots: 64, watermarkLow: 32 },
+      { blockSize, holdTimeoutMs, stallTimeoutMs, onFull, slots, watermarkLow, drainTo },
+      {
+        ...{ blockSize: BLOCK, holdTimeoutMs: 30_000, stallTimeoutMs: 60_000, onFull: 'break' },
+        ...{ slots: 64, watermarkLow: 32, drainTo: 48 },
+      },
     );
     assert.deepEqual([...listed], [0, 16 * MiB]);
     assert.ok(session.calls.includes('start 10000'));
+  });
+
+  it('takes several containers in their order, and lets each second tier move its own end', async () => {
+    const log: string[] = [];
+    const moves: ((capacity: number) => Promise<void>)[] = [];
+    const tier = (description: string, fd: number) => ({
+      ...{ description, fd, direct: true, capacity: 4 * MiB },
+      begin: (move: (capacity: number) => Promise<void>) => void moves.push(move),
+    });
+    const container = [
+      fakeContainer(log),
+      fakeContainer(log, { tiers: [tier('file /a', 7)] }),
+      fakeContainer(log, { tiers: [tier('device /dev/b', 8)] }),
+    ];
+    const { session, start } = setup({ container });
+    await using backup = await start();
+    assert.deepEqual(
+      session.prepared!.tiers.map(({ fd }) => fd),
+      [7, 8],
+    );
+    await moves[1]!(MiB);
+    assert.ok(session.calls.includes(`resizeTier 1 ${MiB}`));
+    session.figures = {
+      tiers: [
+        { total: 16, used: 0, lost: true },
+        { total: 16, used: 1, lost: false },
+      ],
+    };
+    const events = all(backup);
+    session.notify({ kind: 'tier2-lost', errno: -errno.EIO, tier: 0 });
+    session.notify({ kind: 'tier2-data', errno: -errno.EIO, tier: 1 });
+    await assert.rejects(backup.finished, {
+      message: /second tier of the container, device \/dev\/b, failed/,
+    });
+    const lost = (await events).find(({ event }) => event === 'spill');
+    assert.ok(lost?.event === 'spill' && lost.lost && lost.tier === 'file /a');
   });
 
   it('hands the block list over in whole blocks', async () => {
@@ -129,6 +171,27 @@ describe('startBackup', () => {
     session.failing.set('open', nativeError(errno.EBUSY, 'open'));
     await assert.rejects(start(), { code: 'ERR_SNAPBAK_BUSY', path: 'unix:/run/fake.control' });
     assert.deepEqual(log, ['session.open', 'session.close']);
+  });
+
+  it('does not start once it is aborted, though dirty pages are still being written', async () => {
+    const controller = new AbortController();
+    const { log, session, target } = setup();
+    const origin = fakeOrigin(session);
+    origin.writeDirtyPages = () => {
+      controller.abort('changed my mind');
+      return new Promise(() => {});
+    };
+    const { signal } = controller;
+    const starting = startBackup({ origin, target, container: fakeContainer(log), signal });
+    await assert.rejects(starting, { code: 'ERR_SNAPBAK_ABORTED', message: /changed my mind/ });
+    assert.ok(!log.some((call) => call.startsWith('session.start')));
+    closedAll(log);
+  });
+
+  it('says at which device the start failed', async () => {
+    const { session, start } = setup();
+    session.failing.set('start', Object.assign(nativeError(errno.EIO, 'start'), { device: dev(253, 4) }));
+    await assert.rejects(start(), { code: 'ERR_SNAPBAK_IO', message: /EIO at device 253:4$/ });
   });
 
   it('undoes every earlier step when a later one fails', async () => {
@@ -257,11 +320,12 @@ describe('Backup', () => {
       'ERR_SNAPBAK_HOLD_TIMEOUT',
       /longer than 30000 ms/,
     ],
+    [{ kind: 'broken', reason: 'stalled', errno: 0 }, 'ERR_SNAPBAK_STALLED', /drained for 60000 ms/],
     [{ kind: 'broken', reason: 'protocol', errno: 0 }, 'ERR_SNAPBAK_PROTOCOL', /shared memory/],
     [{ kind: 'broken', reason: 'origin-gone', errno: 0 }, 'ERR_SNAPBAK_BROKEN', /closed or removed/],
     [{ kind: 'broken', reason: 'closed', errno: -errno.EIO }, 'ERR_SNAPBAK_BROKEN', /\(EIO\)/],
     [{ kind: 'driver-gone' }, 'ERR_SNAPBAK_DRIVER_GONE', /driver is gone/],
-    [{ kind: 'tier2-data', errno: -errno.EIO }, 'ERR_SNAPBAK_CONTAINER_LOST', /second tier .*EIO/],
+    [{ kind: 'tier2-data', errno: -errno.EIO, tier: 0 }, 'ERR_SNAPBAK_CONTAINER_LOST', /second tier .*EIO/],
     [
       { kind: 'target-error', errno: -errno.ENOSPC },
       'ERR_SNAPBAK_TARGET',

@@ -13,6 +13,7 @@ const started: BackupEvent = {
   origin: 'unix:/a',
   startedAt: new Date(0),
   armMs: 1,
+  freezeMs: 0,
   size: 1,
   blockSize: 4096,
   listedBlocks: 1,
@@ -95,12 +96,16 @@ describe('EventChannel', () => {
     channel.push({ event: 'throttle', writes: 2, ms: 6, fill: 0.9 });
     channel.push({ event: 'hold', writes: 4, now: 0, longestMs: 8 });
     channel.push(spill(0, 5, true));
+    channel.push(spill(0, 5, true));
+    channel.push(spill(1, 6));
+    channel.push(spill(2, 8));
     channel.push(broken);
     assert.deepEqual(await all(reader), [
-      spill(5, 5),
       { event: 'throttle', writes: 3, ms: 11, fill: 0.9 },
       { event: 'hold', writes: 5, now: 0, longestMs: 8 },
       spill(0, 5, true),
+      spill(0, 5, true),
+      spill(8, 8),
       broken,
     ]);
   });

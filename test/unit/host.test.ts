@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { deviceNumber, hostAt, parseMountinfo, thisHost } from '../../lib/host.js';
+import { deviceId, deviceNumber, hostAt, parseMountinfo, thisHost } from '../../lib/host.js';
 import { Cleanup } from '../helpers/cleanup.js';
 import { loopDevice } from '../helpers/faulty-device.js';
 import { must } from '../helpers/programs.js';
@@ -13,6 +13,13 @@ describe('a device number', () => {
     assert.equal(deviceNumber(65_024n), '254:0');
     // major 259, minor 70,000
     assert.equal(deviceNumber((70_000n & 0xffn) | ((70_000n & ~0xffn) << 12n) | (259n << 8n)), '259:70000');
+  });
+
+  it('is put together again', () => {
+    for (const number of ['8:1', '254:0', '259:70000', '4096:1']) {
+      assert.equal(deviceNumber(deviceId(number)), number);
+    }
+    assert.equal(deviceId('8:1'), 0x801);
   });
 });
 
@@ -109,6 +116,23 @@ describe('a machine', () => {
       below: ['8:1'],
     });
     assert.equal(await host.blockDevice('1:1'), undefined);
+  });
+
+  it('knows the devices of a btrfs', async () => {
+    const sys = cleanup.folder('host');
+    for (const [uuid, name, number] of [
+      ['a', 'sda', '8:0'],
+      ['a', 'dm-3', '253:3'],
+      ['b', 'sdb', '8:16'],
+    ]) {
+      mkdirSync(join(sys, uuid!, 'devices', name!), { recursive: true });
+      writeFileSync(join(sys, uuid!, 'devices', name!, 'dev'), `${number}\n`);
+    }
+    mkdirSync(join(sys, 'features'));
+    const host = hostAt('/proc/self/mountinfo', '/sys/dev/block', sys);
+    assert.deepEqual((await host.btrfsDevices('8:0')).sort(), ['253:3', '8:0']);
+    assert.deepEqual(await host.btrfsDevices('8:16'), ['8:16']);
+    assert.deepEqual(await host.btrfsDevices('8:32'), []);
   });
 
   it('is this one: a loop device is known by its file, and what is mounted by its device', async () => {

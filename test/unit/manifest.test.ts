@@ -164,9 +164,9 @@ describe('a manifest', () => {
     chmodSync(path, 0o600);
   });
 
-  it('of another program, or in another format, is an error that says which', () => {
+  it('of another program, or in another format, is an error that says which', async () => {
     const error = (text: string, message: RegExp) =>
-      assert.throws(() => parseManifest(text, 'm'), { code: 'ERR_SNAPBAK_MANIFEST', message, path: 'm' });
+      assert.rejects(() => parseManifest(text, 'm'), { code: 'ERR_SNAPBAK_MANIFEST', message, path: 'm' });
     for (const text of [
       'null',
       '1',
@@ -177,19 +177,19 @@ describe('a manifest', () => {
       '{"tool":null}',
       '{"tool":{"name":"other"}}',
     ]) {
-      error(text, /^m was not made by Snapbak$/);
+      await error(text, /^m was not made by Snapbak$/);
     }
     const newer = JSON.stringify({
       formatVersion: 2,
       tool: { name: 'snapbak', version: '9.0.0' },
       surprise: true,
     });
-    error(newer, /was made by a newer Snapbak \(format 2, this version reads 1\); upgrade/);
-    error('{"formatVersion":"1","tool":{"name":"snapbak","version":"1"}}', /field formatVersion/);
-    error('{"formatVersion":0,"tool":{"name":"snapbak","version":"1"}}', /field formatVersion/);
+    await error(newer, /was made by a newer Snapbak \(format 2, this version reads 1\); upgrade/);
+    await error('{"formatVersion":"1","tool":{"name":"snapbak","version":"1"}}', /field formatVersion/);
+    await error('{"formatVersion":0,"tool":{"name":"snapbak","version":"1"}}', /field formatVersion/);
   });
 
-  it('with a field of the wrong shape is an error that names the field', () => {
+  it('with a field of the wrong shape is an error that names the field', async () => {
     const wrong: [object, string][] = [
       [{ id: 'x' }, 'id'],
       [{ state: 'good' }, 'state'],
@@ -218,7 +218,7 @@ describe('a manifest', () => {
     for (const [change, field] of wrong) {
       const text = JSON.stringify({ ...manifestOf(SIZE), ...change });
       const message = new RegExp(`^m is not well formed: field ${field.replace('.', '\\.')}: `);
-      assert.throws(
+      await assert.rejects(
         () => parseManifest(text, 'm'),
         { code: 'ERR_SNAPBAK_MANIFEST', message },
         JSON.stringify(change),
@@ -226,7 +226,7 @@ describe('a manifest', () => {
     }
   });
 
-  it('never names a file outside of its directory', () => {
+  it('never names a file outside of its directory', async () => {
     for (const name of [
       '../data.img',
       '/etc/passwd',
@@ -240,14 +240,14 @@ describe('a manifest', () => {
       'x'.repeat(200),
     ]) {
       const image = JSON.stringify(manifestOf(SIZE, { image: { kind: 'file', name } }));
-      assert.throws(
+      await assert.rejects(
         () => parseManifest(image, 'm'),
         { code: 'ERR_SNAPBAK_MANIFEST', message: /field image\.name: must/ },
         name,
       );
       const { checksums } = manifestOf(SIZE);
       const sums = JSON.stringify(manifestOf(SIZE, { checksums: { ...checksums, name } }));
-      assert.throws(
+      await assert.rejects(
         () => parseManifest(sums, 'm'),
         { code: 'ERR_SNAPBAK_MANIFEST', message: /field checksums\.name: must/ },
         name,
@@ -255,7 +255,7 @@ describe('a manifest', () => {
     }
   });
 
-  it('lists extents that are ascending, disjoint, whole blocks and inside the device', () => {
+  it('lists extents that are ascending, disjoint, whole blocks and inside the device', async () => {
     const wrong: [unknown[], string, RegExp][] = [
       [[[0, 4096, 1]], '[0]', /must be \[offset, length\] in bytes/],
       [[null], '[0]', /must be \[offset, length\]/],
@@ -285,7 +285,7 @@ describe('a manifest', () => {
     ];
     for (const [blocks, where, why] of wrong) {
       const text = JSON.stringify(manifestOf(SIZE, { blocks: blocks as Manifest['blocks'] }));
-      const error = assert.throws(
+      const error = await assert.rejects(
         () => parseManifest(text, 'm'),
         (thrown: Error) => {
           assert.ok(thrown.message.includes(`field blocks${where}: `), thrown.message);
@@ -297,9 +297,9 @@ describe('a manifest', () => {
     }
   });
 
-  it('has invalid blocks inside the block list, if and only if its state says so', () => {
+  it('has invalid blocks inside the block list, if and only if its state says so', async () => {
     const error = (changes: Partial<Manifest>, message: RegExp) =>
-      assert.throws(() => parseManifest(JSON.stringify(manifestOf(SIZE, changes)), 'm'), {
+      assert.rejects(() => parseManifest(JSON.stringify(manifestOf(SIZE, changes)), 'm'), {
         code: 'ERR_SNAPBAK_MANIFEST',
         message,
       });
@@ -309,11 +309,11 @@ describe('a manifest', () => {
       [4096, 4096],
       [3 * 4096, 4096],
     ];
-    error(
+    await error(
       { blocks, state, invalidBlocks: [[2 * 4096, 4096]] },
       /field invalidBlocks\[0\]: must lie inside blocks/,
     );
-    error(
+    await error(
       {
         blocks,
         state,
@@ -324,17 +324,20 @@ describe('a manifest', () => {
       },
       /field invalidBlocks\[1\]: must lie inside blocks/,
     );
-    error({ blocks, invalidBlocks: [[0, 4096]] }, /field invalidBlocks: must be empty if state is complete/);
-    error(
+    await error(
+      { blocks, invalidBlocks: [[0, 4096]] },
+      /field invalidBlocks: must be empty if state is complete/,
+    );
+    await error(
       { blocks, state },
       /field invalidBlocks: must not be empty if state is complete-with-invalid-blocks/,
     );
     // one invalid extent over two listed ones that touch is inside
-    parseManifest(JSON.stringify(manifestOf(SIZE, { blocks, state, invalidBlocks: [[0, 8192]] })), 'm');
+    await parseManifest(JSON.stringify(manifestOf(SIZE, { blocks, state, invalidBlocks: [[0, 8192]] })), 'm');
   });
 
-  it('keeps to its format though a later version of it adds fields', () => {
+  it('keeps to its format though a later version of it adds fields', async () => {
     const text = JSON.stringify({ ...manifestOf(SIZE), comment: 'new' });
-    assert.deepEqual(Object.keys(parseManifest(text, 'm')).includes('comment'), false);
+    assert.deepEqual(Object.keys(await parseManifest(text, 'm')).includes('comment'), false);
   });
 });

@@ -26,6 +26,15 @@ describe('fromNative', () => {
     [errno.ENOMEM, 'setup', 'ERR_SNAPBAK_IO', /smaller container/],
     [errno.EBUSY, 'finish', 'ERR_SNAPBAK_IO', /EBUSY/],
     [errno.EIO, '', 'ERR_SNAPBAK_IO', /EIO/],
+    [errno.ENOENT, 'module', 'ERR_SNAPBAK_MISSING', /modprobe dm-snapbak.*snapbak module install/],
+    [errno.ENODEV, 'module', 'ERR_SNAPBAK_MISSING', /not loaded/],
+    [errno.EACCES, 'module', 'ERR_SNAPBAK_PERMISSION', /root only/],
+    [errno.EPERM, 'module', 'ERR_SNAPBAK_PERMISSION', /root only/],
+    [errno.EPROTONOSUPPORT, 'module', 'ERR_SNAPBAK_VERSION', /snapbak module status/],
+    [errno.ENODEV, 'status', 'ERR_SNAPBAK_ORIGIN', /snapbak attach/],
+    [errno.ENODEV, 'open', 'ERR_SNAPBAK_ORIGIN', /snapbak attach/],
+    [errno.ENXIO, 'open', 'ERR_SNAPBAK_ORIGIN', /no node in \/dev/],
+    [errno.EBUSY, 'start', 'ERR_SNAPBAK_BUSY', /frozen already/],
   ];
   for (const [number, stage, code, words] of cases) {
     it(`makes ${code} of errno ${number} in ${stage === '' ? 'no stage' : stage}`, () => {

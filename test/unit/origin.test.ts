@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { constants } from 'node:os';
 import { type EmbeddedOrigin, openEmbedded, openOrigin } from '../../lib/origin.js';
+import { dev, fakeHost } from '../helpers/fake-host.js';
 import { FakeNativeOrigin, FakeSession, fakeBinding, nativeError } from '../helpers/fake-session.js';
 
 const { errno } = constants;
@@ -29,13 +30,6 @@ describe('openOrigin', () => {
     const { origin, where } = open('unix:x.control');
     await origin;
     assert.deepEqual(where, [{ socket: `${process.cwd()}/x.control` }]);
-  });
-
-  it('says that devices come later, and what to do now', async () => {
-    await assert.rejects(open('/dev/vg/data').origin, {
-      code: 'ERR_SNAPBAK_ORIGIN',
-      message: /kernel driver .* later.*snapbak serve \/dev\/vg\/data/,
-    });
   });
 
   for (const spec of ['', 'unix:', 'x.control', 'tcp:1', 'unix:a\0b', 5]) {
@@ -77,6 +71,89 @@ describe('openOrigin', () => {
     await origin.close();
     await assert.rejects(origin.status(), { code: 'ERR_SNAPBAK_ORIGIN', message: /is closed/ });
     assert.throws(() => origin.createSession(), /is closed/);
+  });
+});
+
+describe('openOrigin with a block device', () => {
+  const machine = {
+    mounts: {
+      '/': { device: '8:1' },
+      '/data': { device: '253:3' },
+      '/data/again': { device: '253:3' },
+      '/on-lvm': { device: '253:9' },
+    },
+    devices: {
+      '8:1': { name: 'sda1' },
+      '253:3': { name: 'dm-3', below: ['253:2'] },
+      '253:2': { name: 'dm-2', below: ['8:1'] },
+      '253:9': { name: 'dm-9', below: ['253:3'] },
+    },
+    files: {
+      '/dev/mapper/data': { blockDevice: '253:3' },
+      '/dev/sda1': { blockDevice: '8:1' },
+      '/images/disk.img': {},
+    },
+  };
+  const open = (spec: string, session = new FakeSession()) => {
+    const where: unknown[] = [];
+    const synced: string[] = [];
+    const native = fakeBinding({
+      createSession: (place) => {
+        where.push(place);
+        return session;
+      },
+      async syncFileSystem(path) {
+        synced.push(path);
+        throw nativeError(errno.EIO, 'syncfs');
+      },
+    });
+    return { where, synced, session, origin: openOrigin(spec, native, fakeHost(machine)) };
+  };
+
+  it('asks the kernel driver for its size, by the number of the device', async () => {
+    const { origin, where, session } = open('/dev/mapper/data');
+    assert.equal((await origin).size, session.info.size);
+    assert.equal((await origin).spec, '/dev/mapper/data');
+    assert.deepEqual(where, [{ device: dev(253, 3) }]);
+    assert.deepEqual(session.calls, ['status', 'close']);
+  });
+
+  it('writes the dirty pages of every file system on it once, and leaves errors to the start', async () => {
+    const { origin, synced } = open('/dev/mapper/data');
+    await (await origin).writeDirtyPages();
+    assert.deepEqual(synced, ['/data', '/on-lvm']);
+  });
+
+  it('says what to do with a device that is not attached, or a module that is not loaded', async () => {
+    const session = new FakeSession();
+    session.failing.set('status', nativeError(errno.ENODEV, 'status'));
+    await assert.rejects(open('/dev/mapper/data', session).origin, {
+      code: 'ERR_SNAPBAK_ORIGIN',
+      message: /cannot open the origin: \/dev\/mapper\/data: ENODEV .*snapbak attach/,
+    });
+    assert.equal(session.calls.at(-1), 'close');
+    session.failing.set('status', nativeError(errno.ENOENT, 'module'));
+    await assert.rejects(open('/dev/mapper/data', session).origin, { code: 'ERR_SNAPBAK_MISSING' });
+  });
+
+  it('refuses what the kernel driver cannot serve, and says what can', async () => {
+    const cases: [string, RegExp][] = [
+      ['/dev/sda1', /no device-mapper device.*snapbak attach --create NAME \/dev\/sda1/],
+      ['/images/disk.img', /no block device.*snapbak serve \/images\/disk.img/],
+      ['/dev/missing', /no such device/],
+    ];
+    for (const [spec, message] of cases) {
+      const { origin, where } = open(spec);
+      await assert.rejects(origin, { code: 'ERR_SNAPBAK_ORIGIN', path: spec, message });
+      assert.deepEqual(where, []);
+    }
+    await assert.rejects(open('/dev/a\0b').origin, { name: 'TypeError', message: /spec must be/ });
+  });
+
+  it('refuses everything once closed', async () => {
+    const { origin } = open('/dev/mapper/data');
+    await (await origin).close();
+    await assert.rejects((await origin).status(), { code: 'ERR_SNAPBAK_ORIGIN', message: /is closed/ });
   });
 });
 

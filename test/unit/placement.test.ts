@@ -11,9 +11,9 @@ import { dev, type FakeMachine, fakeHost } from '../helpers/fake-host.js';
 const GiB = 2 ** 30;
 
 /** An image of 1 GiB, inode 77 of the file system on 254:1. */
-const image: OriginPlace = { size: GiB, lowerDev: 0, lowerInode: 77, lowerFsDev: dev(254, 1) };
+const image: OriginPlace = { size: GiB, dev: 0, lowerDev: 0, lowerInode: 77, lowerFsDev: dev(254, 1) };
 /** The disk 8:16. */
-const disk: OriginPlace = { size: GiB, lowerDev: dev(8, 16), lowerInode: 0, lowerFsDev: 0 };
+const disk: OriginPlace = { size: GiB, dev: 0, lowerDev: dev(8, 16), lowerInode: 0, lowerFsDev: 0 };
 
 function depends(machine: Partial<FakeMachine>, origin = image): Promise<string | undefined> {
   return fileDependence('/backup/monday', origin, fakeHost(machine));
@@ -161,6 +161,63 @@ describe('a place for files', () => {
     assert.equal(await inMemory('/dev/shm/x', host), true);
     assert.equal(await inMemory('/ram', host), true);
     assert.equal(await inMemory('/home', host), false);
+  });
+});
+
+describe('an origin of the kernel driver', () => {
+  // the origin dm-3 forwards to dm-2, its former self, on a partition
+  const origin: OriginPlace = {
+    size: GiB,
+    dev: dev(253, 3),
+    lowerDev: dev(253, 2),
+    lowerInode: 0,
+    lowerFsDev: 0,
+  };
+  const devices = {
+    '253:9': { name: 'dm-9', below: ['253:3'] },
+    '253:3': { name: 'dm-3', below: ['253:2'] },
+    '253:2': { name: 'dm-2', below: ['8:17'] },
+    '253:1': { name: 'dm-1', below: ['8:17'] },
+    '8:17': { name: 'sdb1', below: ['8:16'] },
+    '8:16': { name: 'sdb' },
+    '8:32': { name: 'sdc' },
+  };
+  const files = Object.fromEntries(
+    Object.entries(devices).map(([number, { name }]) => [`/dev/${name}`, { blockDevice: number }]),
+  );
+  const on = (mount: object, btrfs: string[] = []) =>
+    depends({ mounts: { '/backup': mount }, devices, files, btrfs }, origin);
+
+  it('has no files on its own file system, on what stands on it, or on its lower device', async () => {
+    assert.equal(await on({ device: '253:3' }), 'lies on the origin itself (dm-3)');
+    assert.equal(await on({ device: '253:9' }), 'lies on the origin itself (dm-3)');
+    assert.equal(await on({ device: '253:2' }), 'lies on the origin itself (dm-2)');
+    assert.equal(await on({ device: '253:1' }), undefined, 'another volume of the same disk');
+  });
+
+  it('is found behind the second device of a btrfs or a bcachefs, and under the log of an xfs', async () => {
+    const itself = 'lies on the origin itself (dm-3)';
+    const btrfs = { fsType: 'btrfs', source: '/dev/sdc' };
+    assert.equal(await on(btrfs), undefined);
+    assert.equal(await on(btrfs, ['8:32', '253:3']), itself);
+    assert.equal(await on({ fsType: 'bcachefs', source: '/dev/sdc:/dev/dm-3' }), itself);
+    const xfs = (option: string) => on({ device: '8:32', fsType: 'xfs', options: ['rw', option] });
+    assert.equal(await xfs('logdev=/dev/dm-3'), itself);
+    assert.equal(await xfs('rtdev=/dev/dm-9'), itself);
+    assert.equal(await xfs('logdev=/dev/dm-1'), undefined);
+  });
+
+  it('is no device for a container, and neither is what it lies on or what lies on it', async () => {
+    const host = fakeHost({ devices, files });
+    const reason = (name: string) => deviceDependence(`/dev/${name}`, origin, host);
+    assert.match((await reason('dm-9')) ?? '', /lies on the origin itself \(dm-3\)/);
+    assert.match((await reason('sdb')) ?? '', /is a device that the origin lies on/);
+    assert.match((await reason('sdb1')) ?? '', /is a device that the origin lies on/);
+    assert.equal(await reason('dm-1'), undefined);
+    assert.equal(await reason('sdc'), undefined);
+    assert.equal(await isOrigin('/dev/dm-3', origin, host), true);
+    assert.equal(await isOrigin('/dev/dm-2', origin, host), true);
+    assert.equal(await isOrigin('/dev/dm-1', origin, host), false);
   });
 });
 

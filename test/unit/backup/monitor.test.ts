@@ -11,7 +11,13 @@ function setup() {
   const seen: BackupEvent[] = [];
   const channel = new EventChannel();
   channel.push = (event) => seen.push(event);
-  const monitor = new Monitor({ read: () => session.stats(), blockSize: 4096, channel, clock });
+  const monitor = new Monitor({
+    read: () => session.stats(),
+    blockSize: 4096,
+    tiers: ['file /a', 'device /dev/b'],
+    channel,
+    clock,
+  });
   const kinds = () => seen.map(({ event }) => event);
   return { clock, session, monitor, seen, kinds };
 }
@@ -47,9 +53,11 @@ describe('Monitor', () => {
     );
   });
 
-  it('tells that the second tier was lost', () => {
-    const { monitor, seen } = setup();
-    monitor.tier2Lost(-5);
+  it('tells which second tier was lost', () => {
+    const { session, monitor, seen } = setup();
+    const tier = { total: 5, used: 1, lost: false };
+    session.figures = { ...session.figures, tiers: [tier, { ...tier, lost: true }] };
+    monitor.tier2Lost(-5, 1);
     assert.deepEqual(seen, [
       {
         event: 'spill',
@@ -59,6 +67,7 @@ describe('Monitor', () => {
         capacityBytes: 40_960,
         lost: true,
         errno: -5,
+        tier: 'device /dev/b',
       },
     ]);
   });

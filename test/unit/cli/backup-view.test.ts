@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { backupView, barText, meterText } from '../../../lib/cli/backup-view.js';
 import { Output } from '../../../lib/cli/output.js';
 import type { BackupEvent } from '../../../lib/events.js';
-import { toStats } from '../../../lib/stats.js';
+import { STANDSTILL, toStats } from '../../../lib/stats.js';
 import { FakeSession } from '../../helpers/fake-session.js';
 import { TextSink } from '../../helpers/text-sink.js';
 
@@ -12,7 +12,7 @@ function stats(seconds: number, doneBlocks = 8) {
   const session = new FakeSession();
   session.figures = { listedBlocks: 32, doneBlocks, slotsTotal: 10, slotsUsed: 5 };
   session.counters = { captured: 3, delayed: 2, held: 4, heldNow: 1 };
-  return toStats(session.stats(), 65_536, seconds, MiB);
+  return toStats(session.stats(), 65_536, seconds, { ...STANDSTILL, done: MiB });
 }
 
 const started: BackupEvent = {
@@ -21,6 +21,7 @@ const started: BackupEvent = {
   origin: 'unix:/run/x',
   startedAt: new Date(Date.UTC(2030, 0, 1)),
   armMs: 0.12345,
+  freezeMs: 0,
   size: 4 * MiB,
   blockSize: 65_536,
   listedBlocks: 32,
@@ -70,12 +71,15 @@ describe('the view of a backup', () => {
     }
     const tier = { blocks: 0, totalBlocks: 0, usedBytes: 0, capacityBytes: 1 };
     view.show({ event: 'spill', ...tier, lost: false });
-    view.show({ event: 'spill', ...tier, lost: true, errno: -5 });
+    view.show({ event: 'spill', ...tier, lost: true, errno: -5, tier: 'file /a' });
     const end = { id: 'x', state: 'complete-with-invalid-blocks', invalidBlocks: 50, seconds: 2 } as const;
     view.show({ event: 'finished', ...end, stats: stats(2, 32) });
     assert.equal(err.lines.length, 11);
     assert.match(err.lines[9]!, /EIO.*further ones are counted only/);
-    assert.match(err.lines[10]!, /second tier of the container failed \(EIO\)/);
+    assert.match(
+      err.lines[10]!,
+      /second tier of the container, file \/a, failed \(EIO\) and was given up; what is left/,
+    );
     assert.match(out.text, /complete-with-invalid-blocks: 2 MiB in 2 s, 1 MiB\/s/);
     assert.match(out.text, /50 blocks could not be read/);
   });

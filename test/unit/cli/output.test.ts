@@ -36,6 +36,15 @@ describe('Output', () => {
     assert.deepEqual(out.events, [{ event: 'error', code: 'usage', message: 'options.rate must be from 1' }]);
   });
 
+  it('shows what a terminal would obey: names and messages may come from anywhere', () => {
+    const { out, err, output } = setup();
+    output.line('disk\x1b[2J\x07\r.img\ttab\n█');
+    output.warn('\u009b31m \u202egmi.ksid');
+    output.error(new SnapbakError('ERR_SNAPBAK_MANIFEST', 'no \x1b]0;title\x07'), false);
+    assert.equal(out.text, 'disk\\u001b[2J\\u0007\\u000d.img\ttab\n█\n');
+    assert.equal(err.text, '\\u009b31m \\u202egmi.ksid\nsnapbak: no \\u001b]0;title\\u0007\n');
+  });
+
   it('is silent to a reader that went away, and goes on for the other', () => {
     const { out, err, output } = setup();
     output.line('one');

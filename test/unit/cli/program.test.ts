@@ -53,7 +53,11 @@ describe('the program snapbak', () => {
       ['backup', 'unix:/x', 'd', '--container', 'memory:1M', '--container', 'memory:2M'],
       /twice/,
     ],
-    ['a bad origin', ['backup', 'tcp:x', 'd'], /spec must be unix:CONTROL_SOCKET, not "tcp:x"/],
+    [
+      'a bad origin',
+      ['backup', 'tcp:x', 'd'],
+      /spec must be \/dev\/DEVICE or unix:CONTROL_SOCKET, not "tcp:x"/,
+    ],
     ['an empty place to restore to', ['restore', 'd', ''], /options\.to must not be empty/],
   ];
   for (const [what, args, message] of usage) {
@@ -137,6 +141,28 @@ describe('snapbak on a backup', () => {
     assert.deepEqual(await readFile(to), await readFile(join(folder, 'disk.img')));
     assert.equal((await cli('restore', backup, to)).status, 1);
     assert.equal((await cli('restore', backup, to, '--force', '--no-verify')).status, 0);
+  });
+
+  it('reads its image from a device only if that is named, and its manifest agrees', async () => {
+    const named = await cli('verify', backup, '--image-device', '/dev/null');
+    assert.equal(named.status, 1);
+    assert.match(named.err.text, /is a file in it, not on the device \/dev\/null/);
+    const path = join(backup, 'manifest.json');
+    const text = await readFile(path, 'utf8');
+    const image = { kind: 'device', path: '/dev/null', offset: 0 };
+    try {
+      await writeFile(path, JSON.stringify({ ...JSON.parse(text), image }));
+      const to = join(folder, 'from-device.img');
+      for (const command of [['verify'], ['restore', to]]) {
+        const { status, err } = await cli(command[0]!, backup, ...command.slice(1));
+        assert.equal(status, 1);
+        assert.match(err.text, /its manifest says \/dev\/null; .* name the device yourself .*--image-device/);
+      }
+      const none = await cli('restore', backup, to, '--image-device', '/dev/null');
+      assert.match(none.err.text, /\/dev\/null, named as the device with the image, is no block device/);
+    } finally {
+      await writeFile(path, text);
+    }
   });
 
   it('shows it, with a map of data and zeroes', async () => {

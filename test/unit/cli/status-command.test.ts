@@ -25,6 +25,8 @@ describe('snapbak status', () => {
     }).join('\n');
     assert.match(lines, /session: {2}broken \(hold-timeout, ETIMEDOUT\)/);
     assert.match(lines, /started: {2}2030-01-01T00:00:00.000Z, writes stood still for 1.235 ms/);
+    const frozen = statusLines('/dev/dm-0', { ...status, slots: 8, startTime: 1, armNs: 1e6, freezeNs: 2e6 });
+    assert.match(frozen.join('\n'), /stood still for 1 ms, file systems were frozen for 2 ms/);
     assert.match(lines, /pending: {2}40 of 100 blocks of 64 KiB/);
     assert.match(lines, /held: {5}3 writes, 0 now, the longest 2000 ms/);
   });

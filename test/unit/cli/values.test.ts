@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import {
   blockSizeValue,
+  delayValue,
   durationValue,
   formatSeconds,
   listValue,
   rateValue,
   sizeValue,
+  watermarksValue,
 } from '../../../lib/cli/values.js';
 
 describe('values on the command line', () => {
@@ -16,6 +18,26 @@ describe('values on the command line', () => {
     );
     for (const bad of ['30', '', 's', '-1s', '0s', '0.1ms', '25h', '7d', '1 s', '1e3s']) {
       assert.throws(() => durationValue(bad), { code: 'commander.invalidArgument' }, bad);
+    }
+  });
+
+  it('are delays up to a second, or none', () => {
+    assert.deepEqual(['0', '250ms', '1s'].map(delayValue), [0, 250, 1000]);
+    for (const bad of ['2s', '', '-1s', '5']) {
+      assert.throws(() => delayValue(bad), { code: 'commander.invalidArgument' }, bad);
+    }
+  });
+
+  it('are watermarks, as fractions or sizes', () => {
+    assert.deepEqual(watermarksValue('low=0.25,high=.5,full=1,drain-to=0'), {
+      low: 0.25,
+      high: 0.5,
+      full: 1,
+      drainTo: 0,
+    });
+    assert.deepEqual(watermarksValue('full=48M'), { full: 48 * 2 ** 20 });
+    for (const bad of ['', 'low', 'low=', 'mid=0.5', 'low=half', 'low=0.5;high=1', 'low=-1']) {
+      assert.throws(() => watermarksValue(bad), { code: 'commander.invalidArgument' }, bad);
     }
   });
 

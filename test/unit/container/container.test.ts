@@ -15,7 +15,7 @@ describe('a container of memory', () => {
     assert.equal(container.description, 'memory of 10 MiB');
     const open = await container.open(context());
     assert.equal(open.slots, 160);
-    assert.equal(open.tier2, undefined);
+    assert.equal(open.tiers, undefined);
     await open.close();
     await open.close();
   });

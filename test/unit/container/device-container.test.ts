@@ -27,17 +27,42 @@ describe('a container with a device', () => {
   it('is opened direct and claimed, in whole blocks, and given back', async () => {
     const open = await deviceContainer(device, { memory: MiB }, { native }).open(context);
     assert.equal(open.slots, 16);
-    assert.equal(open.tier2?.capacity, 4 * MiB);
-    assert.equal(open.tier2?.direct, true);
+    assert.equal(open.tiers?.[0]?.capacity, 4 * MiB);
+    assert.equal(open.tiers?.[0]?.direct, true);
     const flags = Number.parseInt(
-      /flags:\s+(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${open.tier2!.fd}`, 'utf8'))![1]!,
+      /flags:\s+(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${open.tiers![0]!.fd}`, 'utf8'))![1]!,
       8,
     );
     assert.ok(flags & constants.O_DIRECT);
     assert.throws(() => openSync(device, constants.O_RDONLY | constants.O_EXCL), { code: 'EBUSY' });
     await open.close();
-    assert.throws(() => fstatSync(open.tier2!.fd), { code: 'EBADF' });
+    assert.throws(() => fstatSync(open.tiers![0]!.fd), { code: 'EBADF' });
     await open.close();
+  });
+
+  it('is used up to a size, and resized up to that of the device', async () => {
+    const container = deviceContainer(device, { size: 2 * MiB + 1 }, { native });
+    assert.equal(container.description, `64 MiB of memory, then 2 MiB of device ${device}`);
+    const open = await container.open(context);
+    assert.equal(open.tiers![0]!.capacity, 2 * MiB);
+    const moves: number[] = [];
+    open.tiers![0]!.begin!(async (capacity) => void moves.push(capacity));
+    await container.resize(4 * MiB + 4096);
+    await container.resize(MiB);
+    assert.deepEqual(moves, [4 * MiB, MiB]);
+    const resize = 'ERR_SNAPBAK_RESIZE';
+    await assert.rejects(container.resize(4 * MiB + 4097), { code: resize, message: /it has 4 MiB/ });
+    await assert.rejects(container.resize(MiB - 1), { code: resize, message: /the least is 16 blocks/ });
+    await open.close();
+    await assert.rejects(container.resize(MiB), { code: resize, message: /no backup uses it/ });
+    await assert.rejects(deviceContainer(device, { size: 5 * MiB }, { native }).open(context), {
+      code,
+      message: /has 4 MiB, less than 5 MiB/,
+    });
+    await assert.rejects(deviceContainer(device, { size: MiB - 1 }, { native }).open(context), {
+      code,
+      message: /is too small, the least is 1 MiB/,
+    });
   });
 
   it('is refused while it is in use', async () => {

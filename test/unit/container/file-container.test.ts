@@ -30,16 +30,16 @@ describe('a container with a file', () => {
     assert.equal(container.description, `1 MiB of memory, then 2 MiB of file ${path}`);
     const open = await container.open(context);
     assert.equal(open.slots, 16);
-    assert.equal(open.tier2?.capacity, 2 * MiB);
-    assert.equal(open.tier2?.direct, true);
+    assert.equal(open.tiers?.[0]?.capacity, 2 * MiB);
+    assert.equal(open.tiers?.[0]?.direct, true);
     assert.deepEqual(data.preallocated, [2 * MiB]);
-    const stats = fstatSync(open.tier2!.fd);
+    const stats = fstatSync(open.tiers![0]!.fd);
     assert.equal(stats.size, 2 * MiB);
     assert.equal(stats.mode & 0o777, 0o600);
     assert.equal(stats.nlink, 0, 'a killed process leaves nothing behind');
     assert.deepEqual(readdirSync(folder), []);
     await open.close();
-    assert.throws(() => fstatSync(open.tier2!.fd), { code: 'EBADF' });
+    assert.throws(() => fstatSync(open.tiers![0]!.fd), { code: 'EBADF' });
     await open.close();
   });
 
@@ -49,7 +49,7 @@ describe('a container with a file', () => {
       blockSize: 65_536,
     });
     assert.equal(open.slots, 48);
-    assert.equal(open.tier2?.capacity, 3 * MiB);
+    assert.equal(open.tiers?.[0]?.capacity, 3 * MiB);
     await open.close();
   });
 
@@ -132,6 +132,50 @@ describe('a container with a file', () => {
       message: /cannot allocate 1 MiB for .*container: no space left on device \(ENOSPC\)/,
     });
     assert.deepEqual(readdirSync(folder), []);
+  });
+
+  it('is resized while a backup uses it, in whole blocks, as far as the origin', async () => {
+    const container = fileContainer(join(folder, 'container'), 2 * MiB, {}, { native });
+    const resize = 'ERR_SNAPBAK_RESIZE';
+    const unused = { code: resize, message: /no backup uses it/ };
+    await assert.rejects(container.resize(3 * MiB), unused);
+    const open = await container.open({ origin: fakeInfo(8 * MiB), blockSize: 65_536 });
+    const tier = open.tiers![0]!;
+    assert.equal(tier.description, `file ${join(folder, 'container')}`);
+    const moves: number[] = [];
+    tier.begin!(async (capacity) => {
+      assert.ok(fstatSync(tier.fd).size >= capacity, 'the space was not there yet');
+      moves.push(capacity);
+    });
+    await container.resize(4 * MiB + 5);
+    await container.resize(100 * MiB);
+    assert.equal(fstatSync(tier.fd).size, 8 * MiB);
+    await container.resize(MiB + 65_535);
+    assert.equal(fstatSync(tier.fd).size, MiB);
+    assert.deepEqual(moves, [4 * MiB, 8 * MiB, MiB]);
+    assert.deepEqual(data.preallocated, [2 * MiB, 2 * MiB, 4 * MiB]);
+    await assert.rejects(container.resize(MiB - 1), {
+      code: resize,
+      message: /the least is 16 blocks \(1 MiB\)/,
+    });
+    await assert.rejects(container.resize(0), { name: 'RangeError', message: /bytes .*got 0/ });
+    data.failing.set('preallocate', nativeError(28, 'preallocate'));
+    await assert.rejects(container.resize(2 * MiB), { code: resize, errno: -28 });
+    assert.equal(fstatSync(tier.fd).size, MiB);
+    await open.close();
+    await assert.rejects(container.resize(3 * MiB), unused);
+  });
+
+  it('cannot be resized beyond the free space', async () => {
+    const container = fileContainer(join(folder, 'container'), MiB, { memory: MiB }, { native });
+    const open = await container.open({ origin: fakeInfo(2 ** 50), blockSize: 65_536 });
+    open.tiers![0]!.begin!(async () => {});
+    await assert.rejects(container.resize(2 ** 50), {
+      code: 'ERR_SNAPBAK_RESIZE',
+      message: /cannot resize .*container: .* needs .*, its file system has .* free/,
+    });
+    assert.equal(fstatSync(open.tiers![0]!.fd).size, MiB);
+    await open.close();
   });
 
   it('wants arguments of the right kind', () => {

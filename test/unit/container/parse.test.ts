@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { parseContainer } from '../../../lib/container/parse.js';
 
 describe('a container as text', () => {
-  it('is memory, a file, a device, or memory before one of them', () => {
+  it('is memory, a file, a device, or memory before some of them', () => {
     const texts: [string | string[], string][] = [
       ['memory:256M', 'memory of 256 MiB'],
       ['file:/var/tmp/a:10G', '64 MiB of memory, then 10 GiB of file /var/tmp/a'],
@@ -12,6 +12,10 @@ describe('a container as text', () => {
       [
         ['device:/dev/disk/by-path/pci-0:1', 'memory:1M'],
         '1 MiB of memory, then device /dev/disk/by-path/pci-0:1',
+      ],
+      [
+        ['file:/b:2M', 'memory:1M', 'device:/dev/c', 'file:/a:3M'],
+        '1 MiB of memory, then 2 MiB of file /b, then device /dev/c, then 3 MiB of file /a',
       ],
     ];
     for (const [text, description] of texts) assert.equal(parseContainer(text).description, description);
@@ -32,7 +36,7 @@ describe('a container as text', () => {
       ['device:', /the path is missing/],
       [[], /container must not be empty/],
       [['memory:1M', 'memory:2M'], /memory:SIZE is given twice/],
-      [['file:/a:1M', 'device:/b'], /only one second tier, got file:\/a:1M and device:\/b/],
+      [['file:/a:1M', 'device:'], /the path is missing/],
     ];
     for (const [text, message] of wrong)
       assert.throws(() => parseContainer(text), { name: 'RangeError', message }, String(text));

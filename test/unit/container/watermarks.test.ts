@@ -3,10 +3,11 @@ import fc from 'fast-check';
 import { resolveWatermarks } from '../../../lib/container/watermarks.js';
 
 describe('watermarks', () => {
-  it('are half, three quarters and all of the slots by default', () => {
-    assert.deepEqual(resolveWatermarks(undefined, 1000, 4096), { low: 500, high: 750, full: 1000 });
-    assert.deepEqual(resolveWatermarks({}, 1000, 4096), { low: 500, high: 750, full: 1000 });
-    assert.deepEqual(resolveWatermarks({}, 1, 4096), { low: 0, high: 0, full: 1 });
+  it('are half, three quarters and all of the slots by default, and drained to the high one', () => {
+    const defaults = { low: 500, high: 750, full: 1000, drainTo: 750 };
+    assert.deepEqual(resolveWatermarks(undefined, 1000, 4096), defaults);
+    assert.deepEqual(resolveWatermarks({}, 1000, 4096), defaults);
+    assert.deepEqual(resolveWatermarks({}, 1, 4096), { low: 0, high: 0, full: 1, drainTo: 0 });
   });
 
   it('are fractions up to 1, and bytes above', () => {
@@ -14,8 +15,14 @@ describe('watermarks', () => {
       low: 0,
       high: 10,
       full: 10,
+      drainTo: 10,
     });
-    assert.deepEqual(resolveWatermarks({ low: 8192, high: 12_000 }, 4, 4096), { low: 2, high: 2, full: 4 });
+    assert.deepEqual(resolveWatermarks({ low: 8192, high: 12_000, drainTo: 0.75 }, 4, 4096), {
+      low: 2,
+      high: 2,
+      full: 4,
+      drainTo: 3,
+    });
   });
 
   it('stay in order and within the slots for any fractions in order', () => {
@@ -42,6 +49,12 @@ describe('watermarks', () => {
     error({ full: Number.NaN }, 'RangeError', /watermarks\.full .*got NaN/);
     error({ full: 40_961 }, 'RangeError', /watermarks\.full .*up to 40960 bytes.*got 40961/);
     error({ low: 0.9 }, 'RangeError', /in the order low <= high <= full, got low 0\.9, high 0\.75, full 1/);
+    error(
+      { drainTo: 0.4 },
+      'RangeError',
+      /drainTo must be from low to full, got low 0\.5, drainTo 0\.4, full 1/,
+    );
+    error({ full: 0.8, drainTo: 0.9 }, 'RangeError', /drainTo must be from low to full/);
     error({ mid: 1 }, 'TypeError', /mid/);
   });
 });

@@ -8,7 +8,7 @@ import { binding, type NativeReplayOptions } from '../../../lib/binding.js';
 import { BlockList } from '../../../lib/blocks/block-list.js';
 import { deviceContainer } from '../../../lib/container/device-container.js';
 import { fileContainer } from '../../../lib/container/file-container.js';
-import type { ExtentPair } from '../../../lib/manifest-schema.js';
+import type { ExtentPair } from '../../../lib/manifest-format.js';
 import { restore } from '../../../lib/restore/restore.js';
 import { verify } from '../../../lib/restore/verify.js';
 import { makeBackup } from '../../helpers/backup-folder.js';
@@ -17,6 +17,7 @@ import { crc32c } from '../../helpers/fake-binding.js';
 import { fakeInfo } from '../../helpers/fake-session.js';
 import { loopDevice } from '../../helpers/faulty-device.js';
 import { stamped } from '../../helpers/images.js';
+import { openFiles } from '../../helpers/processes.js';
 import { must } from '../../helpers/programs.js';
 
 const MiB = 2 ** 20;
@@ -45,6 +46,18 @@ describe('verify and restore with the addon', () => {
       fc.property(fc.uint8Array({ maxLength: 300 }), (bytes) =>
         assert.equal(binding().crc32c(bytes), crc32c(bytes)),
       ),
+    );
+  });
+
+  it('hold nothing open once they are done: the device that was restored is free again', async () => {
+    const device = await loopDevice(cleanup, MiB);
+    await makeBackup(backup, Buffer.from(stamped(0, MiB, 1)));
+    await verify({ backup });
+    await restore({ backup, to: device });
+    const open = openFiles(process.pid);
+    assert.deepEqual(
+      open.filter((name) => name.startsWith(folder) || name === device),
+      [],
     );
   });
 
@@ -173,7 +186,7 @@ describe('containers with the addon', () => {
   it('are allocated on the disk to the last byte', async () => {
     const path = join(cleanup.folder('addon'), 'container');
     const open = await fileContainer(path, 8 * MiB).open({ origin: fakeInfo(64 * MiB), blockSize: 65_536 });
-    const stats = fstatSync(open.tier2!.fd);
+    const stats = fstatSync(open.tiers![0]!.fd);
     assert.ok(stats.size === 8 * MiB && stats.blocks * 512 >= 8 * MiB);
     await open.close();
   });
@@ -182,7 +195,7 @@ describe('containers with the addon', () => {
     const device = await loopDevice(cleanup, 8 * MiB);
     const context = { origin: fakeInfo(64 * MiB), blockSize: 65_536 };
     const open = await deviceContainer(device).open(context);
-    assert.equal(open.tier2?.capacity, 8 * MiB);
+    assert.equal(open.tiers?.[0]?.capacity, 8 * MiB);
     await open.close();
     await must('mkfs.ext4', ['-q', device]);
     await assert.rejects(deviceContainer(device).open(context), {

@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { existsSync, linkSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  linkSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import type { Manifest } from '../../../lib/manifest.js';
 import { type RestoreOptions, restore } from '../../../lib/restore/restore.js';
@@ -120,6 +129,38 @@ describe('restore', () => {
     await assert.rejects(bring({ to: join(backup, 'data.img', 'x') }), { code, message: /\(ENOTDIR\)/ });
   });
 
+  it('writes through no symbolic link, whatever it leads to, with force as well', async () => {
+    await make();
+    const victim = join(folder, 'victim');
+    writeFileSync(victim, 'old');
+    const device = await loopDevice(cleanup, 24 * 4096);
+    for (const aim of [victim, device, join(folder, 'not-there')]) {
+      rmSync(to, { force: true });
+      symlinkSync(aim, to);
+      await assert.rejects(bring({ force: true }), {
+        code,
+        path: to,
+        message: /is a symbolic link; name what it leads to/,
+      });
+    }
+    assert.equal(readFileSync(victim, 'utf8'), 'old');
+    assert.ok(readFileSync(device).every((byte) => byte === 0));
+    assert.equal(existsSync(join(folder, 'not-there')), false);
+  });
+
+  it("follows the system's own names of devices", async () => {
+    await make();
+    const device = await loopDevice(cleanup, 24 * 4096);
+    const link = `/dev/snapbak-test-${process.pid}`;
+    symlinkSync(device, link);
+    try {
+      await bring({ to: link });
+    } finally {
+      rmSync(link);
+    }
+    assert.ok(readFileSync(device).subarray(0, SIZE).equals(image));
+  });
+
   it('writes to a device, and leaves what is not listed and what is behind the image', async () => {
     const device = await loopDevice(cleanup, 24 * 4096);
     const before = Buffer.alloc(24 * 4096, 9);
@@ -152,7 +193,7 @@ describe('restore', () => {
     assert.ok(readFileSync(device).subarray(0, SIZE).equals(image));
     backup = join(folder, 'on-device');
     await make({ image: { kind: 'device', path: device, offset: 0 } });
-    await assert.rejects(bring({ to: device, force: true }), {
+    await assert.rejects(bring({ to: device, imageDevice: device, force: true }), {
       code,
       message: /is part of the backup itself/,
     });

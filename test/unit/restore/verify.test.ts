@@ -1,5 +1,13 @@
 import assert from 'node:assert/strict';
-import { readFileSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import type { Manifest } from '../../../lib/manifest.js';
 import { type VerifyOptions, verify } from '../../../lib/restore/verify.js';
@@ -9,6 +17,7 @@ import { dataBinding } from '../../helpers/fake-binding.js';
 import { nativeError } from '../../helpers/fake-session.js';
 import { loopDevice } from '../../helpers/faulty-device.js';
 import { stamped } from '../../helpers/images.js';
+import { must } from '../../helpers/programs.js';
 
 const SIZE = 20 * 4096 + 1000;
 
@@ -137,6 +146,49 @@ describe('verify', () => {
     await assert.rejects(check(), { code: 'ERR_SNAPBAK_MANIFEST', message: /data\.img is a symbolic link/ });
   });
 
+  it('opens no pipe and no device that lies there under a name of its files', async () => {
+    await make();
+    for (const [program, ...rest] of [
+      ['mkfifo', join(backup, 'data.img')],
+      ['mknod', join(backup, 'data.img'), 'c', '1', '3'],
+    ]) {
+      rmSync(join(backup, 'data.img'));
+      await must(program!, rest);
+      await assert.rejects(check(), {
+        code: 'ERR_SNAPBAK_MANIFEST',
+        message: /data\.img is no regular file/,
+      });
+    }
+  });
+
+  it('stays in the directory though a link takes its place meanwhile', async () => {
+    // what a thief would do: a manifest that names the file he wants, and then the folder where that is
+    const { checksums } = await make({ image: { kind: 'file', name: 'secret' } });
+    renameSync(join(backup, 'data.img'), join(backup, 'secret'));
+    const other = join(backup, '..', 'other');
+    mkdirSync(other);
+    writeFileSync(join(other, 'secret'), 'x'.repeat(SIZE));
+    writeFileSync(join(other, checksums.name), '');
+    // the size of the image is asked for between its opening and that of the checksums
+    const { deviceSize } = data.native;
+    data.native.deviceSize = (fd) => {
+      renameSync(backup, join(backup, '..', 'moved'));
+      symlinkSync(other, backup);
+      return deviceSize(fd);
+    };
+    assert.equal((await check()).bytes, SIZE);
+  });
+
+  it('does not read a checksum file that is longer than there are blocks', async () => {
+    await make();
+    truncateSync(join(backup, 'checksums'), 2 ** 43); // its SHA-256 would take hours
+    await assert.rejects(check(), {
+      code: 'ERR_SNAPBAK_CORRUPT',
+      path: join(backup, 'checksums'),
+      message: /it has 8796093022208 bytes, and should have 84/,
+    });
+  });
+
   it('refuses a backup that broke, and says why it did', async () => {
     await make({ state: 'broken', error: { code: 'ERR_SNAPBAK_TARGET', message: 'no space left' } });
     await assert.rejects(check(), {
@@ -158,8 +210,28 @@ describe('verify', () => {
   it('reads an image from its device, which may be larger', async () => {
     const device = await loopDevice(cleanup, 24 * 4096);
     writeFileSync(device, stamped(0, SIZE, 1));
+    await make({ image: { kind: 'device', path: '/dev/named-otherwise-then', offset: 0 } });
+    assert.equal((await check({ imageDevice: device })).bytes, SIZE);
+  });
+
+  it('never opens a device because a manifest names it', async () => {
+    const device = await loopDevice(cleanup, 24 * 4096);
+    writeFileSync(device, stamped(0, SIZE, 1));
     await make({ image: { kind: 'device', path: device, offset: 0 } });
-    assert.equal((await check()).bytes, SIZE);
+    await assert.rejects(check(), {
+      code: 'ERR_SNAPBAK_MANIFEST',
+      path: backup,
+      message: new RegExp(`manifest says ${device}; if you trust that, name the device yourself`),
+    });
+    assert.equal(data.replays.length, 0);
+  });
+
+  it('takes no device for an image that is a file of the backup', async () => {
+    await make();
+    await assert.rejects(check({ imageDevice: '/dev/null' }), {
+      code: 'ERR_SNAPBAK_MANIFEST',
+      message: /is a file in it, not on the device \/dev\/null/,
+    });
   });
 
   it('refuses a device that is too small, is gone, or is none', async () => {
@@ -167,7 +239,7 @@ describe('verify', () => {
     const on = async (path: string) => {
       backup = join(cleanup.folder('verify'), 'backup');
       await make({ image: { kind: 'device', path, offset: 0 } });
-      return check();
+      return check({ imageDevice: path });
     };
     await assert.rejects(on(device), { code: 'ERR_SNAPBAK_CORRUPT', message: /it has 65536 bytes/ });
     await assert.rejects(on('/dev/missing'), {
@@ -177,8 +249,9 @@ describe('verify', () => {
     });
     await assert.rejects(on('/etc/passwd'), {
       code: 'ERR_SNAPBAK_MANIFEST',
-      message: /it is no block device/,
+      message: /\/etc\/passwd, named as the device with the image, is no block device/,
     });
+    await assert.rejects(on('/dev/null'), { code: 'ERR_SNAPBAK_MANIFEST', message: /is no block device/ });
   });
 
   it('says what could not be read', async () => {
@@ -250,6 +323,8 @@ describe('verify', () => {
       });
     await error(undefined, /options must be an object/);
     await error({}, /options\.backup must be a string/);
+    await error({ backup, imageDevice: 1 }, /options\.imageDevice must be a string/);
+    await assert.rejects(check({ imageDevice: '' }), { name: 'RangeError' });
     await error({ backup, to: '/x' }, /options\.to is not an option/);
     await error({ backup, signal: {} }, /options\.signal must be an AbortSignal/);
     await error({ backup, onProgress: 1 }, /options\.onProgress must be a function/);

@@ -86,13 +86,30 @@ describe('Scheduler', () => {
     const { scheduler, pushes, clock } = setup({ size: 64 * 1024 * MiB });
     scheduler.start();
     assert.equal(pushes[0]!.bytes, 16 * MiB);
-    clock.advance(16); // 16 MiB in 16 ms: 1000 MiB/s
+    clock.advance(64); // 16 MiB in 64 ms: 250 MiB/s
     scheduler.needWork();
-    assert.equal(pushes[1]!.bytes, 250 * MiB);
-    clock.advance(1);
+    assert.equal(pushes[1]!.bytes, 62.5 * MiB);
+    clock.advance(50); // 62.5 MiB in 50 ms: 1250 MiB/s
     scheduler.needWork();
-    assert.equal(pushes[2]!.bytes, 1024 * MiB, 'never above 1 GiB');
-    assert.equal(pushes[2]!.work[0]!.offset, 266 * MiB);
+    assert.equal(pushes[2]!.bytes, 312.5 * MiB);
+    clock.advance(50);
+    scheduler.needWork();
+    assert.equal(pushes[3]!.bytes, 1024 * MiB, 'never above 1 GiB');
+    assert.equal(pushes[3]!.work[0]!.offset, 391 * MiB);
+  });
+
+  it('does not take one quick read for a fast device, however often it is asked', () => {
+    const queue = { bytes: 0 };
+    const { scheduler, pushes, clock } = setup({ size: 1024 * MiB, queuedBytes: () => queue.bytes });
+    scheduler.start();
+    queue.bytes = 16 * MiB;
+    for (let i = 0; i < 10; i++) {
+      queue.bytes -= MiB / 4;
+      clock.advance(0.2);
+      scheduler.needWork();
+      queue.bytes += pushes.at(-1)!.bytes;
+    }
+    assert.ok(queue.bytes <= 17 * MiB, `${queue.bytes / MiB} MiB wait for a device of 32 MiB/s`);
   });
 
   it('puts prioritised extents before everything, in their order, cut to the block list', () => {

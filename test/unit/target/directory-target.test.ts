@@ -7,6 +7,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -56,6 +57,33 @@ describe('a directory target', () => {
     assert.equal(fstatSync(prepared.checksumsFd).ino, sums.ino);
     assert.deepEqual(prepared.image, { kind: 'file', name: 'data.img' });
     await prepared.close();
+  });
+
+  it('is private though the process lets everybody in', async () => {
+    const umask = process.umask(0);
+    try {
+      const prepared = await directoryTarget(path).prepare(context);
+      await prepared.commit(draft(SIZE));
+      await prepared.close();
+    } finally {
+      process.umask(umask);
+    }
+    assert.equal(statSync(path).mode & 0o777, 0o700);
+    for (const name of ['checksums', 'data.img', 'manifest.json']) {
+      assert.equal(statSync(join(path, name)).mode & 0o777, 0o600, name);
+    }
+  });
+
+  it('stays in its directory though a link takes its place meanwhile', async () => {
+    const prepared = await directoryTarget(path).prepare(context);
+    const [moved, other] = [join(folder, 'moved'), join(folder, 'other')];
+    renameSync(path, moved);
+    mkdirSync(other);
+    symlinkSync(other, path);
+    await prepared.commit(draft(SIZE));
+    await prepared.close();
+    assert.deepEqual(readdirSync(other), []);
+    assert.deepEqual(readdirSync(moved).sort(), ['checksums', 'data.img', 'manifest.json']);
   });
 
   it('commits with a manifest that names the digest of the checksums', async () => {

@@ -68,10 +68,14 @@ enum snapbak_reason {
 /*
  * Index of a counter in snapbak_shm.counters. Written by the driver alone,
  * read by anybody, each monotonic from SETUP on unless it says "now".
+ *
+ * None counts lost events, for there can be none: a capture takes its place in
+ * the event ring together with its slot, before it clears a bit. Where there is
+ * no place there is no slot either, and the write is held.
  */
 enum snapbak_counter {
 	SNAPBAK_C_CAPTURED = 0, /* blocks captured into a slot */
-	SNAPBAK_C_CAPTURE_NS = 1, /* time that captures took, summed, ns */
+	SNAPBAK_C_CAPTURE_NS = 1, /* time that captures took, a block each, summed, ns */
 	SNAPBAK_C_INVALID = 2, /* blocks that could not be read for capture */
 	SNAPBAK_C_HELD = 3, /* writes that were held for want of a slot */
 	SNAPBAK_C_HELD_NOW = 4, /* now: writes held at this moment */
@@ -85,8 +89,36 @@ enum snapbak_counter {
 	SNAPBAK_C_SLOTS_USED = 12, /* now: slots not with the driver */
 	SNAPBAK_C_PROTOCOL_ERRORS = 13, /* rubbish found in shared memory */
 	SNAPBAK_C_HELD_MAX_NS = 14, /* the longest that one write was held, ns */
+	SNAPBAK_C_DELAYED_NOW = 15, /* now: writes delayed at this moment */
+	SNAPBAK_C_CAPTURE_MAX_NS = 16, /* the longest that one capture took, ns */
+	SNAPBAK_C_DELAYED_MAX_NS = 17, /* the longest that one write was delayed, ns */
+	/*
+	 * Requests of applications that arrived and ended while armed: reads,
+	 * writes, zeroes, discards. The time includes what the session made
+	 * them wait. 0 with the kernel driver: the block layer has the same in
+	 * the origin's /sys/dev/block/MAJOR:MINOR/stat.
+	 */
+	SNAPBAK_C_IO = 18,
+	SNAPBAK_C_IO_NS = 19, /* time that these took, summed, ns */
 	SNAPBAK_NR_COUNTERS = 32,
 };
+
+/*
+ * Index of a histogram in snapbak_shm.histograms: how many times were how long.
+ * Written by the driver alone, monotonic from SETUP on. The sum of the times and
+ * the longest of them are counters.
+ *
+ * Bucket 0 counts times up to 1 microsecond, bucket i those above 2^(i - 1) and
+ * up to 2^i microseconds, and the last one all above 2^30 microseconds.
+ */
+enum snapbak_histogram {
+	SNAPBAK_H_CAPTURE = 0, /* a block, captured or invalid: from its claim to its event */
+	SNAPBAK_H_DELAY = 1, /* a write that the throttle delayed */
+	SNAPBAK_H_HOLD = 2, /* a write that was held; one that is held again counts again */
+	SNAPBAK_NR_HISTOGRAMS = 3,
+};
+
+#define SNAPBAK_HISTOGRAM_BUCKETS 32
 
 /*
  * One position of a ring, alone in its cache line. Free-running: it counts
@@ -129,7 +161,8 @@ struct snapbak_shm {
 	__u64 start_realtime_ns; /* CLOCK_REALTIME at the start instant */
 	__u64 start_monotonic_ns; /* CLOCK_MONOTONIC at the start instant */
 	__u64 arm_ns; /* how long writes were stopped for it */
-	__u64 reserved1[3];
+	__u64 freeze_ns; /* how long file systems were frozen, freezing included; 0: none */
+	__u64 reserved1[2];
 
 	/* 192: sleep flags; see "Wake-ups" below */
 	__u32 library_asleep; /* set by the library, taken by the driver */
@@ -155,8 +188,11 @@ struct snapbak_shm {
 	/* 640: counters, written by the driver */
 	__u64 counters[SNAPBAK_NR_COUNTERS];
 
-	/* 896 */
-	__u64 reserved3[400];
+	/* 896: histograms, written by the driver */
+	__u64 histograms[SNAPBAK_NR_HISTOGRAMS][SNAPBAK_HISTOGRAM_BUCKETS];
+
+	/* 1664 */
+	__u64 reserved3[304];
 };
 
 /* What an event says. */
@@ -186,7 +222,9 @@ struct snapbak_event {
  *  - The library, before it sleeps: library_asleep = 1, full fence, look at
  *    the event ring and at the state again, then poll(). The driver, after it
  *    published or changed the state: full fence; if library_asleep, exchange
- *    it with 0 and, if that was 1, wake.
+ *    it with 0 and, if that was 1, wake. The kernel driver's descriptor is
+ *    readable while the event ring holds events, and for ever once the session
+ *    is over; a poll() that finds neither sets library_asleep again.
  *  - The driver, before a write waits: driver_waiting + 1, full fence, look at
  *    the bit and at the free ring again, then wait. The library, after it
  *    cleared bits, returned slots or took events: full fence; if
@@ -209,6 +247,8 @@ enum snapbak_driver {
 #define SNAPBAK_F_HOLD_POLICY (1ULL << 2)
 #define SNAPBAK_F_MULTI_START (1ULL << 3) /* START takes several sessions */
 #define SNAPBAK_F_THROTTLE (1ULL << 4) /* the throttle fields are honoured */
+#define SNAPBAK_F_WATCHDOG (1ULL << 5) /* stall_timeout_ms is honoured */
+#define SNAPBAK_F_HISTOGRAMS (1ULL << 6) /* the histograms are kept */
 
 /* QUERY: what the driver is. Allowed at any time. */
 struct snapbak_query {
@@ -239,7 +279,8 @@ struct snapbak_open {
 	__u64 lower_inode; /* out: its inode where it is a file, else 0 */
 	__u64 lower_fsdev; /* out: st_dev of the file system that holds it, else 0 */
 	__u8 origin_id[64]; /* out: a name for people and manifests, NUL-terminated */
-	__u64 reserved[8];
+	__u64 lower_offset; /* out: where on the lower device the origin begins */
+	__u64 reserved[7];
 };
 
 #define SNAPBAK_O_BLOCK_DEVICE (1u << 0) /* the lower device is a block device */
@@ -251,8 +292,14 @@ enum snapbak_on_full {
 
 /*
  * SETUP: geometry and policy; the shared memory exists afterwards. The kernel
- * driver's is then mapped from the control descriptor at offset 0; a user
- * driver sends a descriptor of it.
+ * driver's is then mapped from the control descriptor at offset 0, by the
+ * process that made the request: when it dies while writes are held, they go on
+ * at once, whoever else has the descriptor. A user driver sends a descriptor of
+ * the memory.
+ *
+ * The watchdog: while writes are held and heartbeat stands still for
+ * stall_timeout_ms, the library is as good as dead, and the session breaks
+ * (SNAPBAK_REASON_STALLED), whatever on_full says.
  */
 struct snapbak_setup {
 	__u32 size;
@@ -261,13 +308,17 @@ struct snapbak_setup {
 	__u32 on_full; /* enum snapbak_on_full */
 	__u64 hold_timeout_ms; /* 1 to 86,400,000 */
 	__u64 map_size; /* out */
-	__u64 reserved[8];
+	__u64 stall_timeout_ms; /* 0: no watchdog; else as hold_timeout_ms */
+	__u64 reserved[7];
 };
 
 /*
- * START: fix the point in time. Stops new writes on every origin named,
- * waits for those in flight, arms, lets writes go on. All or nothing:
- * -ETIMEDOUT if the writes in flight did not end in time (nothing changed).
+ * START: fix the point in time. Freezes the file systems on every origin named
+ * (kernel driver), stops new writes, waits for those in flight, arms, lets
+ * writes go on, thaws. All or nothing: after an error nothing has changed, and
+ * failed_dev names the origin at fault where there is one. -ETIMEDOUT if the
+ * writes in flight did not end in time. The structure is written back after an
+ * error too.
  */
 struct snapbak_start {
 	__u32 size;
@@ -275,8 +326,10 @@ struct snapbak_start {
 	__u64 others; /* in: user pointer to __s32 control descriptors */
 	__u64 timeout_ms; /* 1 to 600,000 */
 	__u64 start_realtime_ns; /* out */
-	__u64 arm_ns; /* out */
-	__u64 reserved[6];
+	__u64 arm_ns; /* out: how long writes were stopped */
+	__u64 freeze_ns; /* out: how long file systems were frozen, freezing included */
+	__u64 failed_dev; /* out, with an error: device number of the origin at fault, or 0 */
+	__u64 reserved[4];
 };
 
 /* FINISH: all copied. -EBUSY while a block is pending or being captured. */
@@ -293,7 +346,7 @@ struct snapbak_abort {
 	__u64 reserved[4];
 };
 
-/* STATE: of the origin's session, whoever owns it; for "status". */
+/* STATUS: of the origin's session, whoever owns it. */
 struct snapbak_status {
 	__u32 size;
 	__u32 state; /* out; SNAPBAK_STATE_NEW with nr_slots 0: no session */
@@ -309,7 +362,8 @@ struct snapbak_status {
 	__u32 nr_slots; /* out */
 	__u8 origin_id[64]; /* out */
 	__u64 counters[SNAPBAK_NR_COUNTERS]; /* out */
-	__u64 reserved[8];
+	__u64 freeze_ns; /* out */
+	__u64 reserved[7];
 };
 
 #define SNAPBAK_IOC_TYPE 0xD5
@@ -337,6 +391,8 @@ SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, library_asleep) == 192, "s
 SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, event_head) == 320, "ring positions");
 SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, throttle_begin) == 576, "throttle");
 SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, counters) == 640, "counters");
+SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, histograms) == 896, "histograms");
+SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, reserved3) == 1664, "histograms' end");
 SNAPBAK_ASSERT(sizeof(struct snapbak_event) == 16, "snapbak_event");
 SNAPBAK_ASSERT(sizeof(struct snapbak_query) == 128, "snapbak_query");
 SNAPBAK_ASSERT(sizeof(struct snapbak_open) == 184, "snapbak_open");

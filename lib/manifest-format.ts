@@ -1,0 +1,54 @@
+/**
+ * What `manifest.json` says: types and names. What must be true of them is in
+ * manifest-schema.
+ */
+
+/** The format that this version writes and reads. */
+export const FORMAT_VERSION = 1;
+
+/** What `tool.name` says in our manifests. */
+export const TOOL_NAME = 'snapbak';
+
+/** Offset and length in bytes. */
+export type ExtentPair = [offset: number, length: number];
+
+/**
+ * What a backup's `manifest.json` says. Offsets, lengths and sizes are bytes,
+ * times are ISO 8601 in UTC.
+ */
+export interface Manifest {
+  /** 1 */
+  formatVersion: 1;
+  tool: { name: 'snapbak'; version: string };
+  /** A UUID. */
+  id: string;
+  /** Only the first two are good backups. */
+  state: 'complete' | 'complete-with-invalid-blocks' | 'broken';
+  /** When the backup was asked for. */
+  createdAt: string;
+  /** The point in time: the image is the origin as it stood then. */
+  startedAt: string;
+  finishedAt: string;
+  origin: { driver: 'kernel' | 'user' | 'embedded'; id: string; size: number };
+  size: number;
+  blockSize: number;
+  /** Where the image is: in the directory, on a device, or wherever a target written in JavaScript put it. */
+  image: { kind: 'file'; name: string } | { kind: 'device'; path: string; offset: 0 } | { kind: 'custom' };
+  /** One little-endian CRC32C a block; 0 for blocks that are not listed. */
+  checksums: { name: string; algorithm: 'crc32c'; sha256: string };
+  /** The block list: ascending, disjoint, whole blocks (the last may be cut by the end). */
+  blocks: ExtentPair[];
+  /** Listed blocks that could not be read from the origin. */
+  invalidBlocks: ExtentPair[];
+  statistics: Record<string, number>;
+  /** Why it is broken. */
+  error?: { code: string; message: string } | undefined;
+}
+
+/** A manifest but for what the target adds. */
+export type ManifestDraft = Omit<Manifest, 'formatVersion' | 'tool' | 'image' | 'checksums'>;
+
+/** Bytes of the file of checksums: one CRC32C a block. */
+export function checksumsSize(size: number, blockSize: number): number {
+  return 4 * Math.ceil(size / blockSize);
+}
