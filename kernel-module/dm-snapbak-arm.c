@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * START: one instant for all origins of a backup.
+ *
+ *  1. open each device, freeze its file system: dirty pages reach the origin
+ *  2. shut each gate, wait until no write is inside
+ *  3. arm: from here on writes look at the bitmaps
+ *  4. open the gates, thaw
+ *
+ * All in one call, so that no death of a process can leave a device frozen.
+ * Whatever fails, everything before it is undone in reverse order. Nothing
+ * between freezing and thawing allocates memory, touches user memory or
+ * depends on the size of a device.
+ */
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/timekeeping.h>
+
+#include "dm-snapbak.h"
+
+/* One START at a time; makes the order in which it takes its sessions' mutexes free. */
+static DEFINE_MUTEX(snapbak_start_mutex);
+
+/* One origin of a START. */
+struct arm {
+	struct snapbak_session *s;
+	struct snapbak_origin *origin;
+	struct snapbak_compat_bdev bdev;
+};
+
+static bool any_broken(struct arm *arms, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		if (snapbak_broken(arms[i].s))
+			return true;
+	}
+	return false;
+}
+
+/* Waits until no write is inside the gate; *left goes down by the time that it took. */
+static int drain(struct snapbak_origin *origin, struct arm *arms, unsigned int nr, long *left)
+{
+	long ret;
+
+	ret = wait_event_killable_timeout(snapbak_gate_wait,
+					  snapbak_gate_empty(origin) || any_broken(arms, nr),
+					  *left);
+	if (ret < 0)
+		return -EINTR;
+	if (any_broken(arms, nr))
+		return -ECANCELED;
+	if (!ret)
+		return -ETIMEDOUT;
+	*left = ret;
+	return 0;
+}
+
+/* With all gates shut and drained: the instant. */
+static void arm_all(struct arm *arms, unsigned int nr, u64 shut_ns, struct snapbak_start *arg)
+{
+	u64 realtime = ktime_get_real_ns();
+	u64 monotonic = ktime_get_ns();
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		struct snapbak_session *s = arms[i].s;
+		struct snapbak_shm *header = s->memory->header;
+		unsigned long flags;
+
+		header->start_realtime_ns = realtime;
+		header->start_monotonic_ns = monotonic;
+		header->arm_ns = monotonic - shut_ns;
+		rcu_assign_pointer(arms[i].origin->armed, s);
+		s->state = SNAPBAK_STATE_ARMED;
+		/* a state never moves back: one that broke meanwhile stays broken */
+		spin_lock_irqsave(&s->hold_lock, flags);
+		if (!s->broken) {
+			/* after all that it says is true */
+			smp_store_release(&header->state, SNAPBAK_STATE_ARMED);
+		}
+		snapbak_wake_library(s);
+		spin_unlock_irqrestore(&s->hold_lock, flags);
+	}
+	arg->start_realtime_ns = realtime;
+	arg->arm_ns = monotonic - shut_ns;
+}
+
+static int freeze_and_arm(struct arm *arms, unsigned int nr, struct snapbak_start *arg)
+{
+	long left = msecs_to_jiffies(arg->timeout_ms);
+	u64 freeze_ns, shut_ns;
+	unsigned int frozen, i;
+	int ret = 0;
+
+	/* an origin at a time, while writes still go: makes the freeze short */
+	for (i = 0; i < nr; i++)
+		sync_blockdev(arms[i].bdev.bdev);
+
+	/*
+	 * Freezing a file system waits for three grace periods, during which its
+	 * writers stand still: 50 to 250 ms become less than one.
+	 */
+	rcu_expedite_gp();
+	freeze_ns = ktime_get_ns();
+	for (frozen = 0; frozen < nr; frozen++) {
+		ret = snapbak_compat_bdev_freeze(&arms[frozen].bdev);
+		if (!ret && fatal_signal_pending(current)) {
+			snapbak_compat_bdev_thaw(&arms[frozen].bdev);
+			ret = -EINTR;
+		}
+		if (ret) {
+			arg->failed_dev = new_encode_dev(arms[frozen].origin->dev);
+			goto thaw;
+		}
+	}
+
+	shut_ns = ktime_get_ns();
+	for (i = 0; i < nr; i++)
+		snapbak_gate_shut(arms[i].origin);
+	for (i = 0; i < nr; i++) {
+		ret = drain(arms[i].origin, arms, nr, &left);
+		if (ret) {
+			arg->failed_dev = new_encode_dev(arms[i].origin->dev);
+			break;
+		}
+	}
+	if (!ret)
+		arm_all(arms, nr, shut_ns, arg);
+	for (i = 0; i < nr; i++)
+		snapbak_gate_open(arms[i].origin);
+thaw:
+	while (frozen--)
+		snapbak_compat_bdev_thaw(&arms[frozen].bdev);
+	arg->freeze_ns = ktime_get_ns() - freeze_ns;
+	rcu_unexpedite_gp();
+	for (i = 0; i < nr; i++)
+		WRITE_ONCE(arms[i].s->memory->header->freeze_ns, arg->freeze_ns);
+	return ret;
+}
+
+/* With the sessions' mutexes: may they be started? */
+static int check(struct arm *arm)
+{
+	struct snapbak_session *s = arm->s;
+	int ret = 0;
+
+	if (!s->origin)
+		return -ENOTCONN;
+	if (s->memory && snapbak_broken(s))
+		return -EPIPE;
+	if (s->state != SNAPBAK_STATE_READY)
+		return -EINVAL;
+	arm->origin = s->origin;
+	mutex_lock(&snapbak_origins_mutex);
+	if (arm->origin->gone)
+		ret = -ENODEV;
+	mutex_unlock(&snapbak_origins_mutex);
+	return ret;
+}
+
+/**
+ * snapbak_start() - START.
+ * @sessions: all of the backup, each with a reference; in any order, none twice.
+ * @nr: how many, at least 1.
+ * @arg: the request; filled in, after an error too.
+ *
+ * Context: process; may sleep.
+ * Return: 0; -ENOTCONN, -EINVAL, -EPIPE for a session that is not ready;
+ * -ETIMEDOUT if the writes in flight did not end in time; -ECANCELED if a
+ * session broke meanwhile; -EINTR; what freezing said. After an error nothing
+ * has changed.
+ */
+int snapbak_start(struct snapbak_session **sessions, unsigned int nr, struct snapbak_start *arg)
+{
+	unsigned int locked, opened = 0;
+	struct arm *arms;
+	int ret = 0;
+
+	arms = kcalloc(nr, sizeof(*arms), GFP_KERNEL);
+	if (!arms)
+		return -ENOMEM;
+	ret = mutex_lock_killable(&snapbak_start_mutex);
+	if (ret)
+		goto free;
+	for (locked = 0; locked < nr; locked++) {
+		arms[locked].s = sessions[locked];
+		mutex_lock_nest_lock(&sessions[locked]->mutex, &snapbak_start_mutex);
+	}
+	for (opened = 0; opened < nr; opened++) {
+		ret = check(&arms[opened]);
+		/* an open device is not removed meanwhile */
+		if (!ret)
+			ret = snapbak_compat_bdev_open(&arms[opened].bdev,
+						       arms[opened].origin->dev);
+		if (ret) {
+			if (arms[opened].origin)
+				arg->failed_dev = new_encode_dev(arms[opened].origin->dev);
+			break;
+		}
+	}
+	if (!ret)
+		ret = freeze_and_arm(arms, nr, arg);
+	while (opened--)
+		snapbak_compat_bdev_close(&arms[opened].bdev);
+	while (locked--)
+		mutex_unlock(&sessions[locked]->mutex);
+	mutex_unlock(&snapbak_start_mutex);
+free:
+	kfree(arms);
+	return ret;
+}

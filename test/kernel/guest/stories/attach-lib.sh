@@ -1,0 +1,86 @@
+# Sourced, after lib.sh: file systems that are written to while the driver comes
+# and goes, and how a device is left.
+
+snapbak() {
+	node dist/cli/main.js "$@"
+}
+
+attach_tool() {
+	node test/kernel/guest/attach-tool.mjs "$@"
+}
+
+unmount() {
+	! mountpoint -q "$1" || umount "$1"
+}
+
+# mounted KIND DEVICE: a new file system at $LIVE.
+mounted() {
+	modprobe -q "$1" || true
+	wipefs -qa "$2"
+	"mkfs.$1" -q "$2"
+	LIVE=$T/live
+	mkdir -p "$LIVE"
+	mount "$2" "$LIVE"
+	defer unmount "$LIVE"
+}
+
+file() {
+	yes "file $1 of the story" | head -c 60000 || true
+}
+
+write_files() {
+	local i
+	for ((i = 0; ; i++)); do
+		file "$i" >"$LIVE/$i" || exit 1
+		sync "$LIVE/$i" || exit 1
+		echo "$i" >>"$T/files"
+	done
+}
+
+begin_files() {
+	: >"$T/files"
+	write_files &
+	WRITER=$!
+	defer "end_process $WRITER"
+	until_true 30 test -s "$T/files"
+}
+
+# goes_on: the writer is alive, and comes to the end of another file.
+goes_on() {
+	local before
+	before=$(wc -l <"$T/files")
+	until_true 30 wrote_more "$before"
+	kill -0 "$WRITER"
+}
+
+wrote_more() {
+	[ "$(wc -l <"$T/files")" -gt "$1" ]
+}
+
+# end_files KIND DEVICE: everything is there that was durable, and the file system is clean.
+end_files() {
+	local i
+	kill -0 "$WRITER" || fail "the writer failed"
+	end_process "$WRITER" || true
+	while read -r i; do cmp -s "$LIVE/$i" <(file "$i") || fail "file $i is damaged"; done <"$T/files"
+	umount "$LIVE"
+	if [ "$1" = xfs ]; then xfs_repair -n "$2"; else e2fsck -fn "$2"; fi
+}
+
+# target_of NAME: of its one line.
+target_of() {
+	dmsetup table "$1" | cut -d' ' -f3 | sort -u
+}
+
+# as_it_was NAME TARGET: live, with the target it had, and nothing of ours left.
+as_it_was() {
+	equal "the target of $1" "$(target_of "$1")" "$2"
+	equal "the state of $1" "$(dmsetup info -c --noheadings -o suspended,tables_loaded "$1")" Active:Live
+	refused dmsetup info "$1-snapbak" 2>/dev/null
+}
+
+# says WORDS COMMAND...: it must fail with these words.
+says() {
+	refused "${@:2}" >"$T/said" 2>&1
+	grep -q "$1" "$T/said" || fail "it says: $(cat "$T/said")"
+}

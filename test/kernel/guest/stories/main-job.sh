@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+# The main job: a file system that is mounted and written to all the time;
+# attach, backup, detach; restore; proof. As an administrator does it, with the
+# command line. Disks: vda and vdb for the origin, vdc for the backup, vdd to
+# restore to. Runs in the project's folder.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lvm.sh"
+
+snapbak() {
+	node dist/cli/main.js "$@"
+}
+
+# The content of a file, whoever asks.
+file() {
+	yes "file $1 of the story" | head -c 60000 || true
+}
+
+document() {
+	yes "document $1, edition $2" | head -c 200000 || true
+}
+
+DOCUMENTS=$(seq 20)
+
+# new_volume linear|striped|luks MEBIBYTES: sets ORIGIN.
+new_volume() {
+	case $1 in
+	luks)
+		modprobe -a dm-crypt xts aes_generic
+		table disk <<<"0 $(($2 * 2048)) linear /dev/vda 0"
+		head -c 64 /dev/urandom >"$T/key"
+		cryptsetup luksFormat -q --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 /dev/mapper/disk "$T/key"
+		cryptsetup open --disable-keyring --key-file "$T/key" /dev/mapper/disk secret
+		defer cryptsetup close secret
+		ORIGIN=/dev/mapper/secret
+		;;
+	*)
+		wipefs -qa /dev/vda /dev/vdb
+		vgcreate -q vg /dev/vda /dev/vdb
+		defer vgremove -qff vg
+		if [ "$1" = striped ]; then
+			lvcreate -q -Wn -i 2 -I 64k -L "$2M" -n data vg
+		else
+			lvcreate -q -Wn -L "$2M" -n data vg
+		fi
+		ORIGIN=/dev/mapper/vg-data
+		;;
+	esac
+}
+
+# new_file_system KIND DEVICE FOLDER
+new_file_system() {
+	modprobe -q "$1" || true
+	"mkfs.$1" -q "$2"
+	mkdir -p "$3"
+	mount "$2" "$3"
+	defer unmount "$3"
+}
+
+unmount() {
+	! mountpoint -q "$1" || umount "$1"
+}
+
+# A file at a time, for ever: number, begin, durable.
+write_files() {
+	local i begin
+	for ((i = 0; ; i++)); do
+		begin=$EPOCHREALTIME
+		file "$i" >"$1/$i"
+		sync "$1/$i"
+		echo "$i $begin $EPOCHREALTIME" >>"$T/files"
+		# a slow machine has other things to do, too
+		sleep 0.1
+	done
+}
+
+write_with_fio() {
+	exec fio --name=live --filename="$1" --size=8M --rw=randwrite --bs=4k --ioengine=psync --fdatasync=8 \
+		--time_based --runtime=3600 --rate_iops=50 --output="$T/fio.json" --output-format=json
+}
+
+started() {
+	kill -0 "$BACKUP" 2>/dev/null || fail "the backup ended before it started: $(cat "$T/events")"
+	grep -q '"event":"started"' "$T/events"
+}
+
+# check KIND DEVICE
+check() {
+	if [ "$1" = ext4 ]; then
+		e2fsck -fn "$2"
+	else
+		# its log may hold unlinked files, as after a power cut: a mount replays it
+		mkdir -p "$T/replay"
+		mount -o nouuid "$2" "$T/replay"
+		umount "$T/replay"
+		xfs_repair -n "$2"
+	fi
+}
+
+# same FILE CONTENT-COMMAND...
+same() {
+	cmp -s "$1" <("${@:2}")
+}
+
+main_job() {
+	local kind=$1 live=$T/live rate=$4 writer fio wrote instant before=0 after=0 i begin durable
+	new_volume "$2" "$3"
+	new_file_system ext4 /dev/vdc "$T/backup"
+	new_file_system "$kind" "$ORIGIN" "$live"
+	mkdir "$live/documents" "$live/files"
+	for i in $DOCUMENTS; do document "$i" first >"$live/documents/$i"; done
+	sync -f "$live"
+	write_files "$live/files" &
+	writer=$!
+	defer "end_process $writer"
+	write_with_fio "$live/fio.dat" &
+	fio=$!
+	defer "end_process $fio"
+	until_true 30 test -s "$T/files"
+
+	wrote=$(wc -l <"$T/files")
+	snapbak attach "$ORIGIN"
+	defer "! [ -e $ORIGIN-snapbak ] || snapbak detach --force $ORIGIN"
+	snapbak backup "$ORIGIN" "$T/backup/b" --rate "$rate" --json >"$T/events" &
+	BACKUP=$!
+	defer "end_process $BACKUP"
+	until_true 120 started
+	# nothing that is written from here on may be in the backup
+	for i in $DOCUMENTS; do document "$i" second >"$live/documents/$i"; done
+	sync -f "$live"
+	wait "$BACKUP" || fail "snapbak backup: exit status $?: $(tail -n 2 "$T/events")"
+	snapbak detach "$ORIGIN"
+	at_least "files written from attach to detach" $(($(wc -l <"$T/files") - wrote)) 10
+	refused grep -q '"captured":0[,}]' <(tail -n 1 "$T/events")
+
+	kill -0 "$writer" "$fio"
+	kill -INT "$fio"
+	wait "$fio" || true
+	grep -q '"error" : 0,' "$T/fio.json"
+	end_process "$writer" || true
+
+	# the live file system went through all of it
+	for i in $DOCUMENTS; do same "$live/documents/$i" document "$i" second || fail "live document $i"; done
+	while read -r i _ _; do same "$live/files/$i" file "$i" || fail "live file $i"; done <"$T/files"
+	umount "$live"
+	check "$kind" "$ORIGIN"
+
+	snapbak restore --force "$T/backup/b" /dev/vdd
+	check "$kind" /dev/vdd
+	mkdir "$T/restored"
+	mount -o ro /dev/vdd "$T/restored"
+	defer unmount "$T/restored"
+	for i in $DOCUMENTS; do
+		same "$T/restored/documents/$i" document "$i" first || fail "document $i is not as it was at the start instant"
+	done
+	instant=$(date -d "$(grep -o -m 1 '"startedAt":"[^"]*"' "$T/events" | cut -d'"' -f4)" +%s%3N)
+	while read -r i begin durable; do
+		begin=$((${begin/./} / 1000)) durable=$((${durable/./} / 1000))
+		if ((durable < instant)); then
+			same "$T/restored/files/$i" file "$i" || fail "file $i, durable before the start instant"
+			before=$((before + 1))
+		elif ((begin > instant + 1)); then
+			refused test -e "$T/restored/files/$i"
+			after=$((after + 1))
+		fi
+	done <"$T/files"
+	at_least "files from before the start instant" $before 1
+	at_least "files from after it" $after 1
+}
+
+ext4_on_lvm() { main_job ext4 linear 96 12M; }
+xfs_on_lvm() { main_job xfs linear 320 32M; } # mkfs.xfs refuses less than 300 MB
+ext4_on_luks() { main_job ext4 luks 96 12M; }
+ext4_on_stripes() { main_job ext4 striped 96 12M; }
+
+it 'attaches, backs up, detaches and restores ext4 on an LVM volume that is being written to' ext4_on_lvm
+it 'does so with xfs' xfs_on_lvm
+it 'does so with ext4 on LUKS' ext4_on_luks
+it 'does so with ext4 on a striped volume' ext4_on_stripes

@@ -1,0 +1,93 @@
+# Sessions on several origins that share one START.
+. "$(dirname "$0")/lib.sh"
+
+MiB=2048 # sectors
+
+# a and b count; c, between them, is slow to stop.
+three_origins() {
+	modprobe dm-delay
+	slice a-lower $((4 * MiB))
+	slice b-lower $((4 * MiB)) $((4 * MiB))
+	table c-lower <<<"0 $((4 * MiB)) delay $DISK $((8 * MiB)) 30"
+	origin a /dev/mapper/a-lower
+	origin b /dev/mapper/b-lower
+	origin c /dev/mapper/c-lower
+}
+
+pairs() {
+	three_origins
+	counter-pair --origin /dev/mapper/a --origin /dev/mapper/c --origin /dev/mapper/b --rounds 60
+}
+it 'have one instant: a counter written to one and then the other is never apart' pairs
+
+apart() {
+	local said
+	three_origins
+	said=$(counter-pair --origin /dev/mapper/a --origin /dev/mapper/c --origin /dev/mapper/b --rounds 10 --separately)
+	[[ $said =~ '"apart": '[1-9] ]] || fail "$said"
+}
+it 'would be seen apart if each had an instant of its own' apart
+
+all_origins() {
+	backup-tool --origin /dev/mapper/a --image "$T/a.img" --origin /dev/mapper/c --image "$T/c.img" \
+		--origin /dev/mapper/b --image "$T/b.img" "$@"
+}
+
+# ext4_on NAME: mounted at $T/NAME.
+ext4_on() {
+	mkfs.ext4 -q "/dev/mapper/$1"
+	mkdir "$T/$1"
+	mount "/dev/mapper/$1" "$T/$1"
+	defer "umount $T/$1"
+}
+
+can_write() {
+	timeout 20 sh -c "echo it is written >$T/$1/file && sync -f $T/$1" || fail "$1 is frozen"
+}
+
+# A file system that somebody has frozen cannot be frozen again: START comes to it last.
+all_or_nothing() {
+	local origin
+	three_origins
+	ext4_on a
+	ext4_on b
+	fsfreeze -f "$T/b"
+	defer "fsfreeze -u $T/b 2>/dev/null; true"
+	refused all_origins 2>"$T/said"
+	grep -q "Device or resource busy (failed device $(encoded_number /dev/mapper/b))" "$T/said" || fail "$(cat "$T/said")"
+	for origin in a b c; do is_state $origin idle; done
+	can_write a
+	dd if=/dev/zero of=/dev/mapper/c bs=4k count=1 oflag=direct status=none
+	fsfreeze -u "$T/b"
+	can_write b
+	all_origins
+	can_write a
+	e2fsck -fn "$T/a.img"
+	e2fsck -fn "$T/b.img"
+}
+# As st_rdev tells it.
+encoded_number() {
+	stat -Lc '0x%t %T' "$1" | while read -r major minor; do printf '%#x\n' $((major << 8 | 0x$minor)); done
+}
+it 'stay as they were when one of them cannot be frozen, and it is named' all_or_nothing
+
+slow_writes() {
+	modprobe dm-delay
+	slice a-lower $((4 * MiB))
+	table c-lower <<<"0 $((4 * MiB)) delay $DISK $((8 * MiB)) 3000"
+	origin a /dev/mapper/a-lower
+	origin c /dev/mapper/c-lower
+	stamp-tool fill /dev/mapper/a "$T/a.map"
+	dd if=/dev/zero of=/dev/mapper/c bs=4k count=1 oflag=direct status=none &
+	defer "end_process $!"
+	sleep 0.2
+	# the write to c is under way for three seconds, and START has half a second
+	refused backup-tool --origin /dev/mapper/a --image "$T/a.img" --origin /dev/mapper/c --image "$T/c.img" \
+		--start-timeout 500 2>"$T/said"
+	grep -q "Connection timed out (failed device $(encoded_number /dev/mapper/c))" "$T/said" || fail "$(cat "$T/said")"
+	is_state a idle
+	put a write 0 4K
+	holds /dev/mapper/a "$T/a.map"
+	wait
+}
+it 'give up together when one of them does not stop in time, and name it' slow_writes
