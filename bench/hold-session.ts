@@ -5,7 +5,14 @@
  *     node --import tsx bench/hold-session.ts '{"control": …, "target": …, "slotBytes": …, "sweep": …}'
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { directoryTarget, memoryContainer, openOrigin, startBackup } from '../lib/index.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  type CustomTarget,
+  directoryTarget,
+  memoryContainer,
+  openOrigin,
+  startBackup,
+} from '../lib/index.js';
 
 export interface HoldOptions {
   /** The control socket. */
@@ -19,6 +26,8 @@ export interface HoldOptions {
   sweep: 'now' | 'told';
   /** Bytes a second, or as fast as it goes. */
   rate?: number;
+  /** The target takes so many bytes a second, keeps nothing, and is no directory. */
+  targetRate?: number;
 }
 
 export type Order = 'resume' | 'picture';
@@ -43,6 +52,19 @@ function report(message: Report): void {
   process.send?.(message);
 }
 
+/** Takes each write after the one before, and as long as its bytes take. */
+function slowTarget(bytesPerSecond: number): CustomTarget {
+  let free = performance.now();
+  return {
+    async write(_offset, data) {
+      free = Math.max(free, performance.now()) + (data.length / bytesPerSecond) * 1000;
+      await sleep(free - performance.now());
+    },
+    async flush() {},
+    async close() {},
+  };
+}
+
 async function main(options: HoldOptions): Promise<void> {
   const loop = monitorEventLoopDelay({ resolution: 1 });
   const origin = await openOrigin(`unix:${options.control}`);
@@ -50,9 +72,11 @@ async function main(options: HoldOptions): Promise<void> {
   loop.enable();
   const backup = await startBackup({
     origin,
-    target: directoryTarget(options.target),
+    target:
+      options.targetRate === undefined ? directoryTarget(options.target) : slowTarget(options.targetRate),
     ...(options.slotBytes === undefined ? {} : { container: memoryContainer(options.slotBytes) }),
     blockSize: options.blockSize,
+    holdTimeout: 600_000,
     ...(options.rate === undefined ? {} : { rate: options.rate }),
   });
   if (options.sweep === 'told') backup.pause();

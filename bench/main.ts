@@ -2,24 +2,25 @@
  * `npm run bench`: runs the benchmarks one after the other, prints their tables and goals, keeps everything
  * in bench/results/. Each benchmark says in its own header what it compares and how.
  */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import { basename, resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { beside } from './beside.js';
 import { eventLoop } from './event-loop.js';
 import { firstTouch } from './first-touch.js';
 import { cleanUp, cleanUpAtEnd, interrupted } from './lib/cleanup.js';
-import type { Benchmark, BenchmarkResult, Context, Goal } from './lib/context.js';
+import type { Benchmark, BenchmarkResult, Context } from './lib/context.js';
 import { machineFacts } from './lib/facts.js';
 import { twoCpus } from './lib/processes.js';
-import { table } from './lib/table.js';
+import { goalTable, keep } from './lib/report.js';
 import { makeWorkspace } from './lib/workspace.js';
 import { memory } from './memory.js';
+import { overloaded } from './overload.js';
 import { settled } from './settled.js';
 import { wholeBackup } from './whole-backup.js';
 
-const BENCHMARKS: Benchmark[] = [firstTouch, beside, settled, wholeBackup, memory, eventLoop];
+const BENCHMARKS: Benchmark[] = [firstTouch, beside, settled, overloaded, wholeBackup, memory, eventLoop];
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const USAGE = `npm run bench -- [options]
@@ -70,13 +71,6 @@ function findPlugin(given: string | undefined): string {
   return path;
 }
 
-function goalTable(goals: Goal[]): string {
-  return table(
-    ['goal', 'measured', 'wanted', ''],
-    goals.map(({ what, measured, wanted, met }) => [what, measured, wanted, met ? 'met' : 'MISSED']),
-  );
-}
-
 async function main(): Promise<void> {
   const options = readOptions(process.argv.slice(2));
   if (options.help) {
@@ -118,15 +112,6 @@ async function main(): Promise<void> {
   console.log(
     `\nkept in ${keep({ facts, imageSize, rounds: options.rounds, quick: options.quick, results })}`,
   );
-}
-
-/** Writes the JSON of a run; gives its path from the root of the repository. */
-function keep(run: { facts: Record<string, unknown> } & Record<string, unknown>): string {
-  const directory = `${ROOT}/bench/results`;
-  mkdirSync(directory, { recursive: true });
-  const path = `${directory}/${String(run.facts.time).replaceAll(':', '-')}.json`;
-  writeFileSync(path, `${JSON.stringify(run, undefined, 2)}\n`);
-  return `bench/results/${basename(path)}`;
 }
 
 try {

@@ -16,6 +16,7 @@ export interface FioResult {
   /** Completion latency, microseconds. */
   p50: number;
   p99: number;
+  max: number;
   /** Seconds from the first request to the last. */
   seconds: number;
 }
@@ -25,7 +26,7 @@ interface Direction {
   runtime: number;
   bw_bytes: number;
   iops: number;
-  clat_ns: { percentile?: Record<string, number> };
+  clat_ns: { max: number; percentile?: Record<string, number> };
 }
 
 interface Output {
@@ -71,14 +72,16 @@ export function parseFio(text: string): FioResult {
     mibps: direction.bw_bytes / 2 ** 20,
     p50: (direction.clat_ns.percentile?.['50.000000'] ?? Number.NaN) / 1000,
     p99: (direction.clat_ns.percentile?.['99.000000'] ?? Number.NaN) / 1000,
+    max: direction.clat_ns.max / 1000,
     seconds: direction.runtime / 1000,
   };
 }
 
 /**
  * Writes a replay file: one write of `length` bytes at the start of every block, in random order, each
- * once. fio leaves the requests in flight at the end of a list unanswered, so `depth` writes to blocks that
- * were written long before follow as the last ones.
+ * once. fio's nbd engine leaves the requests in flight at the end of a list unanswered, so `depth` writes to
+ * blocks that were written long before follow as the last ones. `file` is a device, for other engines;
+ * `choose` leaves some of the blocks out.
  */
 export function writeTouchList(
   path: string,
@@ -86,12 +89,14 @@ export function writeTouchList(
   blockSize: number,
   length: number,
   depth: number,
+  file = 'nbd',
+  choose: (blocks: number[]) => number[] = (blocks) => blocks,
 ): void {
-  const blocks = shuffled(Math.floor(size / blockSize));
+  const blocks = choose(shuffled(Math.floor(size / blockSize)));
   const writes = [...blocks, ...blocks.slice(0, depth)].map(
-    (block) => `nbd write ${block * blockSize} ${length}`,
+    (block) => `${file} write ${block * blockSize} ${length}`,
   );
-  writeFileSync(path, ['fio version 2 iolog', 'nbd add', 'nbd open', ...writes, ''].join('\n'));
+  writeFileSync(path, ['fio version 2 iolog', `${file} add`, `${file} open`, ...writes, ''].join('\n'));
 }
 
 /** 0 … count - 1 in an order that is random, but the same in every run. */

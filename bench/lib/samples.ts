@@ -21,6 +21,12 @@ export class Samples {
     return ratio(this.iops(test, contender), this.iops(test, base));
   }
 
+  /** The same of median latencies. */
+  p50Ratio(test: string, contender: string, base: string): number {
+    const p50 = (of: string) => (this.#all.get(test)?.get(of) ?? []).map((result) => result.p50);
+    return ratio(p50(contender), p50(base));
+  }
+
   /** One line a test and contender, with the ratio to each of `bases`. */
   table(bases: Record<string, string>): string {
     const rows = [...this.#all].flatMap(([test, contenders]) =>

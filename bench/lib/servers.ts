@@ -33,20 +33,29 @@ export interface JobServer extends Server {
 export type QsdKind =
   /** The file node itself. */
   | 'plain'
-  /** A copy-before-write filter over it, its target on tmpfs, allocated before; nothing drains that. */
+  /**
+   * A copy-before-write filter over it, its target on tmpfs, allocated before; nothing drains that. With
+   * `targetRate` the target takes so many bytes a second.
+   */
   | 'cbw'
   /** The same with a snapshot-access node above, from which the job copies ("fleecing"). */
   | 'cbw-fleecing'
   /** `blockdev-backup` with sync=full on the file node; the job puts its own filter above it. */
   | 'backup-job';
 
-export async function startQsd(context: Context, kind: QsdKind): Promise<JobServer> {
+export async function startQsd(context: Context, kind: QsdKind, targetRate?: number): Promise<JobServer> {
   const { workspace, imageSize, cpus } = context;
   const socket = workspace.unique('qsd.nbd');
   const monitor = workspace.unique('qsd.qmp');
   const raw = (node: string, path: string) => [
     '--blockdev',
     `driver=file,node-name=${node},filename=${path}`,
+  ];
+  const throttled = (node: string, name: string, bytesPerSecond: number) => [
+    '--object',
+    `throttle-group,id=group,x-bps-write=${bytesPerSecond}`,
+    '--blockdev',
+    `driver=throttle,node-name=${name},throttle-group=group,file=${node}`,
   ];
   const filtered = kind === 'cbw' || kind === 'cbw-fleecing';
   const withJob = kind === 'cbw-fleecing' || kind === 'backup-job';
@@ -58,8 +67,9 @@ export async function startQsd(context: Context, kind: QsdKind): Promise<JobServ
       ...(filtered
         ? [
             ...raw('before', workspace.allocatedFile('qsd-before.img', imageSize)),
+            ...(targetRate === undefined ? [] : throttled('before', 'slow', targetRate)),
             '--blockdev',
-            'driver=copy-before-write,node-name=cbw,file=image,target=before',
+            `driver=copy-before-write,node-name=cbw,file=image,target=${targetRate === undefined ? 'before' : 'slow'}`,
           ]
         : []),
       ...(kind === 'cbw-fleecing' ? ['--blockdev', 'driver=snapshot-access,node-name=start,file=cbw'] : []),
