@@ -265,7 +265,8 @@ void snapbak_break(struct snapbak_session *s, enum snapbak_reason reason, int er
 	WRITE_ONCE(header->reason, reason);
 	WRITE_ONCE(header->error, error);
 	smp_store_release(&header->state, SNAPBAK_STATE_BROKEN); /* after reason and error */
-	WRITE_ONCE(s->broken, true);
+	/* last: whoever passes a write uncaptured because of it has a state that says so */
+	smp_store_release(&s->broken, true);
 	release_all(s, &go);
 	snapbak_wake_library(s);
 	/* START may be waiting for writes in flight */

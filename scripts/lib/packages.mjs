@@ -52,6 +52,7 @@ const PROBES = {
   keyutils: program('keyctl'),
   udev: () => existsSync('/lib/systemd/systemd-udevd'),
   'btrfs-progs': program('mkfs.btrfs'),
+  vmtouch: program('vmtouch'),
   flex: program('flex'),
   bison: program('bison'),
   bc: program('bc'),
@@ -116,6 +117,7 @@ export const KERNEL_PACKAGES = [
   'xfsprogs',
   'util-linux',
   'fio',
+  'vmtouch',
 ];
 
 /** To build the debug kernel. */

@@ -147,7 +147,7 @@ from_itself() {
 	cp -a dist package.json "$app"
 	cp build/Release/snapbak.node "$app/build/Release"
 	cp test/kernel/guest/attach-tool.mjs "$app/test/kernel/guest"
-	cp -aL node_modules/{zod,node-gyp-build,pretty-bytes} "$app/node_modules"
+	cp -aL node_modules/{node-gyp-build,pretty-bytes} "$app/node_modules"
 	cp "$(command -v node)" "$app"
 	for library in devmapper udev selinux pcre2-8 stdc++ m c; do
 		cp -L "$(ldconfig -p | sed -n "s/.*\blib$library\.so\.[0-9.]* .*x86-64.* => //p" | head -n 1)" "$app/lib"
@@ -155,7 +155,7 @@ from_itself() {
 	begin_files
 	from_app() {
 		# out of the page cache, and nothing else: see free_mib
-		find "$app" -type f -exec dd if={} iflag=nocache count=0 status=none \;
+		vmtouch -qe "$app"
 		LD_LIBRARY_PATH=$app/lib "$app/node" "$app/test/kernel/guest/attach-tool.mjs" "$@"
 	}
 	from_app cycles /dev/mapper/data 3
