@@ -278,6 +278,19 @@ export interface NativeReplay {
   cancel(): void;
 }
 
+/** A device of this process that NBD clients can be shown: lib/export/export.ts. */
+export interface NativeExportable {
+  /** `length` bytes into a new Buffer. */
+  read(offset: number, length: number): Promise<Buffer>;
+  /**
+   * Answers requests on so many new connections, and gives the descriptors of
+   * their other ends: for a child, and then to be closed by the caller.
+   */
+  serve(connections: number): number[];
+  /** Waits for nobody: requests under way end with an error. Idempotent. */
+  close(): Promise<void>;
+}
+
 /** A device of device-mapper. */
 export interface NativeDmInfo {
   name: string;
