@@ -146,6 +146,35 @@ TEST_F(ViewTest, FailsForAnInvalidBlockAndForNoOther) {
   EXPECT_EQ(-EIO, view_->Read(19 * kBlock, bytes.data(), bytes.size()));
 }
 
+// A reader that looked at the bits first, and read then, fails here at once: tried.
+TEST_F(ViewTest, BelievesABitOnlyAfterItHasReadTheBlock) {
+  MakeWithView();
+  std::atomic<int> reads{0};
+  std::atomic<bool> enough{false};
+  std::thread reader([&] {
+    std::vector<uint8_t> all(kSize);
+    for (; !enough; reads++) {
+      ASSERT_EQ(0, view_->Read(0, all.data(), kSize));
+      for (uint64_t block = 0; block < kBlocks; block++) {
+        ASSERT_EQ(0, std::memcmp(&all[block * kBlock], Origin(block), Bytes(block))) << "block " << block;
+      }
+    }
+  });
+  std::vector<uint32_t> slots = {0, 1, 2, 3, 4, 5, 6, 7};
+  for (uint64_t block = kBlocks; block-- > kBlocks / 2 && !HasFailure();) {
+    const int seen = reads;
+    Eventually([&] {
+      for (uint32_t slot : driver_.TakeFree()) slots.push_back(slot);
+      return !slots.empty() && (reads > seen || HasFailure());
+    });
+    driver_.Capture(block, slots.back(), Origin(block));  // while it is in a read
+    Overwrite(block);
+    slots.pop_back();
+  }
+  enough = true;
+  reader.join();
+}
+
 TEST_F(ViewTest, ReadsZeroesWhereNothingIsListed) {
   MakeWithView({{2 * kBlock, kBlock}, {70 * kBlock, 65 * kBlock}});
   std::vector<uint8_t> want(kSize, 0);
