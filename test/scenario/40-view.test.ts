@@ -275,4 +275,19 @@ describe('the point-in-time view', () => {
     await view.close();
     assert.notEqual((await run('nbdcopy', [uri, copy])).code, 0);
   });
+
+  it('that cannot be shown undoes the start, and leaves nothing behind', async () => {
+    const { origin, instant } = await embedded();
+    const directory = join(folder, 'backup');
+    const target = directoryTarget(directory);
+    const nowhere = join(folder, 'missing', 'instant.sock');
+    await assert.rejects(startBackup({ origin, target, export: nowhere }), (error: Error) =>
+      error.message.includes(nowhere),
+    );
+    await assert.rejects(stat(directory), { code: 'ENOENT' });
+    const backup = await startBackup({ origin, target, export: join(folder, 'instant.sock') });
+    assert.equal(backup.exportUri, `nbd+unix:///?socket=${join(folder, 'instant.sock')}`);
+    await backup.finished;
+    assert.ok((await readFile(join(directory, 'data.img'))).equals(instant));
+  });
 });
