@@ -136,6 +136,13 @@ describe('startBackup', () => {
     ['no hold time', { holdTimeout: 0 }, /options\.holdTimeout must be from 1 to 86400000/, 'RangeError'],
     ['another policy', { onFull: 'drop' }, /options\.onFull must be one of break, hold/, 'RangeError'],
     ['a start that waits for ever', { startTimeout: Infinity }, /options\.startTimeout/, 'RangeError'],
+    ['an export that is no path', { export: '' }, /options\.export/, 'RangeError'],
+    [
+      'an export that is no socket address',
+      { export: `/${'x'.repeat(200)}` },
+      /options\.export/,
+      'RangeError',
+    ],
     ['a signal that is none', { signal: {} }, /options\.signal must be an AbortSignal/, 'TypeError'],
     ['an option that is misspelt', { blocksize: 4096 }, /options\.blocksize is not an option/, 'TypeError'],
   ];
