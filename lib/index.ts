@@ -21,11 +21,15 @@
 export { type Attachment, type AttachOptions, attachOrigin } from './attach/attach.js';
 export { type Detachment, type DetachOptions, detachOrigin } from './attach/detach.js';
 export {
+  type AfterThaw,
   type Backup,
   type BackupOptions,
   type BackupResult,
   type BackupState,
+  type BeforeFreeze,
+  type HookContext,
   startBackup,
+  type ThawContext,
 } from './backup.js';
 export { BlockList } from './blocks/block-list.js';
 export type {
@@ -49,6 +53,7 @@ export type {
   ErrorEvent,
   FinishedEvent,
   HoldEvent,
+  HookEvent,
   InvalidBlockEvent,
   ProgressEvent,
   SpillEvent,

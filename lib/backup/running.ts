@@ -30,6 +30,7 @@ import {
   failureOf,
   finishState,
 } from './failure.js';
+import type { Instant } from './hooks.js';
 import { Monitor } from './monitor.js';
 import { checkRate } from './options.js';
 import { type Resources, release } from './resources.js';
@@ -50,13 +51,12 @@ export interface BackupResult {
 }
 
 /** What `startBackup` learned on its way. */
-export interface Begun extends Resources {
+export interface Begun extends Resources, Instant {
   id: string;
   spec: string;
   createdAt: Date;
-  startedAt: Date;
-  armMs: number;
-  freezeMs: number;
+  /** The application was let go; with the error if that failed. Never rejects. */
+  thawed: Promise<SnapbakError | undefined>;
   rate: number | undefined;
   latencyGoal: LatencyGoal;
   origin: Origin;
@@ -77,6 +77,8 @@ export class RunningBackup {
   readonly #governor: Governor;
   readonly #throttle: Throttle;
   readonly #monitor: Monitor;
+  /** `afterThaw` has ended, and its failure was told. */
+  readonly #thawed: Promise<void>;
   readonly #invalid: number[] = [];
   readonly #onSignal = () => this.#give(abortedError(this.#begun.signal?.reason));
   #state: BackupState = 'running';
@@ -137,6 +139,7 @@ export class RunningBackup {
       apply: (throttle) => session.setThrottle(throttle),
       clock,
     });
+    this.#thawed = begun.thawed.then((error) => this.#noteHook(error));
     begun.signal?.addEventListener('abort', this.#onSignal, { once: true });
   }
 
@@ -240,6 +243,12 @@ export class RunningBackup {
     return (this.#begun.container.tiers ?? []).map(({ description }) => description);
   }
 
+  #noteHook(error: SnapbakError | undefined): void {
+    if (error === undefined) return;
+    const { code, message } = error;
+    this.#channel.push({ event: 'hook', hook: 'after-thaw', code, message });
+  }
+
   #noteInvalid(block: number, errno: number): void {
     if (this.#ending !== undefined) return;
     this.#invalid.push(block);
@@ -271,6 +280,7 @@ export class RunningBackup {
     }
     const stats = this.#monitor.stats();
     await release(this.#begun); // a backup that is durable is good, whatever closing says
+    await this.#thawed;
     this.#leave('finished');
     const invalidBlocks = this.#facts(stats).invalid;
     const state = invalidBlocks.length === 0 ? 'complete' : 'complete-with-invalid-blocks';
@@ -314,6 +324,7 @@ export class RunningBackup {
     const { message } = error;
     await target.fail(draftOf(this.#facts(stats), { code, message })).catch(() => {});
     await release(this.#begun);
+    await this.#thawed;
     this.#leave(state);
     const errno = SnapbakError.is(error) && error.errno !== undefined ? { errno: error.errno } : {};
     const told = { id: this.id, code, message, ...errno } as const;
