@@ -12,7 +12,7 @@ import type { ResolvedWatermarks } from '../container/watermarks.js';
 import { publish } from '../diagnostics.js';
 import { SnapbakError } from '../errors.js';
 import { type BackupEvent, EventChannel } from '../events.js';
-import { type Extent, flatten } from '../extent.js';
+import { type Extent, flatten, unflatten } from '../extent.js';
 import type { RequestTotals } from '../host.js';
 import type { Manifest } from '../manifest.js';
 import { fromNative, isNativeError } from '../native-errors.js';
@@ -128,6 +128,7 @@ export class RunningBackup {
         const { listedBlocks, sweptBlocks, capturedBlocks, invalidBlocks } = session.stats();
         return listedBlocks - sweptBlocks - capturedBlocks - invalidBlocks;
       },
+      nextPending: (offset, end) => session.nextPending(offset, end),
       clock,
     });
     const { watermarks, maxDelay } = begun;
@@ -213,6 +214,9 @@ export class RunningBackup {
     switch (notice.kind) {
       case 'need-work':
         this.#scheduler.needWork();
+        return;
+      case 'hint':
+        this.#scheduler.hint(unflatten(this.#begun.session.takeHints()));
         return;
       case 'complete':
         this.#ending ??= this.#complete();

@@ -5,6 +5,7 @@
 
 #include "copy_counters.h"
 #include "copy_session.h"
+#include "hint_box.h"
 #include "job_queue.h"
 #include "notifier.h"
 #include "slot_return.h"
@@ -55,6 +56,7 @@ class CopyState {
 
   CopyCounters counters;
   Notifier notifier;
+  HintBox hints;
   StopSignal stop;
 
  private:
