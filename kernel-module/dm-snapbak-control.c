@@ -49,7 +49,7 @@ static int do_query(struct snapbak_session *s, void *data)
 	arg->max_block_shift = SNAPBAK_MAX_BLOCK_SHIFT;
 	arg->features = SNAPBAK_F_DISCARD | SNAPBAK_F_WRITE_ZEROES | SNAPBAK_F_HOLD_POLICY |
 			SNAPBAK_F_MULTI_START | SNAPBAK_F_THROTTLE |
-			SNAPBAK_F_WATCHDOG | SNAPBAK_F_HISTOGRAMS;
+			SNAPBAK_F_WATCHDOG | SNAPBAK_F_HISTOGRAMS | SNAPBAK_F_HINTS;
 	strscpy_pad((char *)arg->version, SNAPBAK_VERSION, sizeof(arg->version));
 	return 0;
 }
@@ -188,6 +188,17 @@ static int do_status(struct snapbak_session *s, void *data)
 	return snapbak_status(arg);
 }
 
+static int do_hint(struct snapbak_session *s, void *data)
+{
+	struct snapbak_hint *arg = data;
+
+	if (arg->flags || !all_zero(arg->reserved))
+		return -EINVAL;
+	if (arg->dev != (u32)arg->dev)
+		return -ENODEV;
+	return snapbak_hint(arg);
+}
+
 /* The requests that carry a structure; its first word is its own size. */
 static const struct control_request {
 	unsigned int cmd;
@@ -201,6 +212,7 @@ static const struct control_request {
 	{ SNAPBAK_IOC_FINISH, do_finish },
 	{ SNAPBAK_IOC_ABORT, do_abort },
 	{ SNAPBAK_IOC_STATUS, do_status },
+	{ SNAPBAK_IOC_HINT, do_hint },
 };
 
 union argument {
@@ -212,6 +224,7 @@ union argument {
 	struct snapbak_finish finish;
 	struct snapbak_abort abort;
 	struct snapbak_status status;
+	struct snapbak_hint hint;
 };
 
 static long run_request(struct snapbak_session *s, const struct control_request *request,
@@ -257,10 +270,11 @@ static int control_mmap(struct file *file, struct vm_area_struct *vma)
 	return m ? snapbak_memory_map(m, vma) : -EINVAL;
 }
 
-/* Is there an event that the library has not taken, or is the session over? */
+/* Is there an event or a hint that the library has not taken, or is the session over? */
 static bool has_news(struct snapbak_session *s, struct snapbak_memory *m)
 {
 	return READ_ONCE(s->slots.events.mine) != READ_ONCE(m->header->event_tail.value) ||
+	       READ_ONCE(s->hints) != READ_ONCE(m->header->hint_tail.value) ||
 	       snapbak_over(s);
 }
 

@@ -305,6 +305,45 @@ void snapbak_session_close(struct snapbak_session *s)
 }
 
 /**
+ * snapbak_hint() - HINT: tell an origin's session, whoever owns it.
+ * @arg: the request.
+ *
+ * Context: process; may sleep.
+ * Return: 0; -ENODEV if there is no such origin; -EINVAL for an extent that is
+ * empty or does not lie inside it; -ENODATA if it has no armed session.
+ */
+int snapbak_hint(const struct snapbak_hint *arg)
+{
+	const struct snapbak_extent *extent = &arg->extent;
+	struct snapbak_origin *origin;
+	struct snapbak_session *s;
+	struct snapbak_memory *m;
+	int ret;
+
+	mutex_lock(&snapbak_origins_mutex);
+	ret = -ENODEV;
+	origin = snapbak_origin_find(new_decode_dev(arg->dev));
+	if (!origin)
+		goto out;
+	ret = -EINVAL;
+	if (!extent->length || extent->offset > origin->size ||
+	    extent->length > origin->size - extent->offset)
+		goto out;
+	ret = -ENODATA;
+	s = origin->session; /* it stays while it is the origin's */
+	if (!s || READ_ONCE(s->state) != SNAPBAK_STATE_ARMED || snapbak_over(s))
+		goto out;
+	m = snapbak_session_memory(s);
+	snapbak_hints_put(m->header, &s->hints, extent);
+	snapbak_count(s, SNAPBAK_C_HINTS, 1);
+	snapbak_wake_library(s);
+	ret = 0;
+out:
+	mutex_unlock(&snapbak_origins_mutex);
+	return ret;
+}
+
+/**
  * snapbak_status() - STATUS: of an origin's session, whoever owns it.
  * @arg: the request; filled in.
  *

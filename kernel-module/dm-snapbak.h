@@ -41,6 +41,7 @@
 
 #include "compat/dm-snapbak-compat.h"
 #include "core/snapbak_bitmap.h"
+#include "core/snapbak_hints.h"
 #include "core/snapbak_histogram.h"
 #include "core/snapbak_layout.h"
 #include "core/snapbak_ring.h"
@@ -212,6 +213,7 @@ struct snapbak_memory {
  * @on_full: enum snapbak_on_full.
  * @hold_ns: how long a write may be held.
  * @stall_ns: how long, while writes are held, the library may make no progress; 0: for ever.
+ * @hints: hints written, ever; under snapbak_origins_mutex, read without it.
  * @wait: the descriptor's poll queue.
  * @slots_lock: guards @slots.
  * @buckets: captures in flight.
@@ -238,6 +240,7 @@ struct snapbak_session {
 	u32 on_full;
 	u64 hold_ns;
 	u64 stall_ns;
+	u32 hints;
 	wait_queue_head_t wait;
 
 	spinlock_t slots_lock; /* of slots */
@@ -318,6 +321,7 @@ int snapbak_session_finish(struct snapbak_session *s);
 int snapbak_session_abort(struct snapbak_session *s, u32 reason);
 void snapbak_session_close(struct snapbak_session *s);
 int snapbak_status(struct snapbak_status *arg);
+int snapbak_hint(const struct snapbak_hint *arg);
 void snapbak_wake_library(struct snapbak_session *s);
 
 /* arm.c */

@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { abortedError } from './backup/failure.js';
+import { Hooks, type Instant } from './backup/hooks.js';
 import {
   type BackupOptions,
   type CheckedOptions,
@@ -13,7 +14,7 @@ import {
 import { type Resources, release, remembering } from './backup/resources.js';
 import { type BackupResult, type BackupState, RunningBackup } from './backup/running.js';
 import { BackupView, openNativeView, type PointInTimeView } from './backup/view.js';
-import type { NativeNotice, NativeOriginInfo } from './binding.js';
+import type { NativeNotice, NativeOriginInfo, NativeSession } from './binding.js';
 import { BlockList } from './blocks/block-list.js';
 import { memoryContainer } from './container/memory-container.js';
 import { type ResolvedWatermarks, resolveWatermarks } from './container/watermarks.js';
@@ -23,6 +24,7 @@ import { fromNative } from './native-errors.js';
 import { findExportPlugin, findNbdkit } from './serve/nbdkit.js';
 import type { BackupStats } from './stats.js';
 
+export type { AfterThaw, BeforeFreeze, HookContext, ThawContext } from './backup/hooks.js';
 export type { BackupOptions } from './backup/options.js';
 export type { BackupResult, BackupState } from './backup/running.js';
 export type { PointInTimeView, ViewExport } from './backup/view.js';
@@ -117,9 +119,9 @@ export interface Backup extends AsyncDisposable {
  *
  * @throws TypeError or RangeError that names an option and its value.
  * @throws SnapbakError `ERR_SNAPBAK_BUSY` if the origin has a session,
- * `_CONTAINER`, `_TARGET_REFUSED`, `_TARGET`, `_START_TIMEOUT`, `_ABORTED` (by
- * `signal`), `_DRIVER_GONE`, what `openOrigin` throws, and with `export` what
- * `Backup.view()` and `PointInTimeView.export()` throw.
+ * `_CONTAINER`, `_TARGET_REFUSED`, `_TARGET`, `_HOOK` (by `beforeFreeze`),
+ * `_START_TIMEOUT`, `_ABORTED` (by `signal`), `_DRIVER_GONE`, what `openOrigin` throws, and with `export`
+ * what `Backup.view()` and `PointInTimeView.export()` throw.
  * @example
  * ```ts
  * await using origin = await openOrigin('unix:/run/vm1.control');
@@ -139,30 +141,38 @@ export async function startBackup(options: BackupOptions): Promise<Backup> {
     findNbdkit();
     findExportPlugin();
   }
+  const id = randomUUID();
+  const hooks = new Hooks({ ...checked, id, origin: checked.origin.spec });
   try {
     const resources = await openAll(checked, held);
     const { session, container, blockSize } = resources;
     const watermarks = resolveWatermarks(checked.watermarks, container.slots, blockSize);
-    const { startTimeout, rate, latencyGoal, maxDelay, holdTimeout, stallTimeout, signal } = checked;
-    const spec = checked.origin.spec;
+    const { rate, latencyGoal, maxDelay, holdTimeout, stallTimeout, signal } = checked;
     await prepare(checked, resources, watermarks, (notice) => notices.receive(notice));
     checkSignal(signal);
-    await unlessAborted(() => checked.origin.writeDirtyPages(), signal);
-    const { startTime, armNs, freezeNs } = await session.start(startTimeout).catch((error: unknown) => {
-      throw fromNative(error, { path: spec, doing: 'fix the point in time', stage: 'start' });
+    const writeDirtyPages = () => unlessAborted(() => checked.origin.writeDirtyPages(), signal);
+    // once before, so that little is left to write while the application is at rest
+    if (hooks.quiesces) await writeDirtyPages();
+    const instant = await hooks.around(async () => {
+      await writeDirtyPages();
+      return fixInstant(checked, session);
     });
     checkSignal(signal);
     if (checked.export !== undefined) {
-      resources.exported = held.exported = await exportView(resources, spec, checked.export, signal);
+      resources.exported = held.exported = await exportView(
+        resources,
+        checked.origin.spec,
+        checked.export,
+        signal,
+      );
     }
     const backup = new RunningBackup({
       ...resources,
-      id: randomUUID(),
-      spec,
+      ...instant,
+      id,
+      spec: checked.origin.spec,
       createdAt,
-      startedAt: new Date(startTime),
-      armMs: armNs / 1e6,
-      freezeMs: freezeNs / 1e6,
+      thawed: hooks.thawed,
       rate,
       latencyGoal,
       origin: checked.origin,
@@ -176,9 +186,19 @@ export async function startBackup(options: BackupOptions): Promise<Backup> {
     notices.pass((notice) => backup.notice(notice));
     return backup;
   } catch (error) {
-    await release(held);
+    await Promise.all([release(held), hooks.thawed]);
     throw error;
   }
+}
+
+async function fixInstant(
+  { origin, startTimeout }: CheckedOptions,
+  session: NativeSession,
+): Promise<Instant> {
+  const { startTime, armNs, freezeNs } = await session.start(startTimeout).catch((error: unknown) => {
+    throw fromNative(error, { path: origin.spec, doing: 'fix the point in time', stage: 'start' });
+  });
+  return { startedAt: new Date(startTime), armMs: armNs / 1e6, freezeMs: freezeNs / 1e6 };
 }
 
 /** The session first: a busy origin is told before anything is created. */

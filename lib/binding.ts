@@ -113,6 +113,8 @@ export interface NativeCounters {
   /** Requests of applications, and their time; 0 with the kernel driver. */
   io: number;
   ioNs: number;
+  /** Hints that other processes gave. */
+  hints: number;
 }
 
 /** The driver's histograms, all buckets each, of the moment of the call; see enum snapbak_histogram. */
@@ -157,6 +159,8 @@ export interface NativeStats {
 export type NativeNotice =
   | { kind: 'need-work' }
   | { kind: 'complete' }
+  /** Other processes would have something copied next; told again only after `takeHints()`. */
+  | { kind: 'hint' }
   | { kind: 'invalid'; block: number; errno: number }
   /** `tier`: its number, in the order of `prepare()`. */
   | { kind: 'tier2-lost'; errno: number; tier: number }
@@ -226,12 +230,21 @@ export interface NativeSession {
   open(): Promise<NativeOriginInfo>;
   /** STATUS; needs no open(). */
   status(): Promise<NativeStatus>;
+  /**
+   * HINT, for each extent: to the origin's session, whoever owns it; needs no
+   * open(). Rejects with `ENODATA` if it has none, `ENOTTY` if the driver is older.
+   */
+  hint(extents: FlatExtents): Promise<void>;
+  /** Hints that came since the last call, the oldest first; only the newest 256. */
+  takeHints(): FlatExtents;
   /** SETUP, buffers, threads, pending bits. */
   prepare(options: NativePrepareOptions): Promise<void>;
   /** START. */
   start(timeoutMs: number): Promise<{ startTime: number; armNs: number; freezeNs: number }>;
   /** Bytes of the blocks among them that are pending. */
   pushWork(extents: FlatExtents, priority: boolean): number;
+  /** Where the first pending block from `offset` on lies; `end` if none does before it. Bytes, whole blocks. */
+  nextPending(offset: number, end: number): number;
   setPaused(paused: boolean): void;
   /** Slots at which delays begin and become the longest, bytes drained a second, the longest delay. */
   setThrottle(throttle: NativeThrottle): void;

@@ -91,6 +91,8 @@ function tell(event: BackupEvent): Pick<LogRecord, 'level' | 'message'> | undefi
       const level = event.invalidBlocks > 0 ? 'warn' : 'info';
       return { level, message: `backup ${event.state} after ${event.seconds.toFixed(1)} s` };
     }
+    case 'hook':
+      return { level: 'warn', message: event.message };
     case 'broken':
     case 'error':
       return { level: 'error', message: event.message };

@@ -22,6 +22,10 @@ export const ERROR_CODES = {
   ERR_SNAPBAK_DRIVER_GONE: 'driver-gone',
   /** Writes in flight did not end in time, so the point in time could not be fixed. */
   ERR_SNAPBAK_START_TIMEOUT: 'start-timeout',
+  /** A hook before the start failed, or took too long: nothing was started. Or one after it, which spoils nothing. */
+  ERR_SNAPBAK_HOOK: 'hook',
+  /** No backup of the origin runs. */
+  ERR_SNAPBAK_NO_SESSION: 'no-session',
   /** The session broke: a write was held longer than `holdTimeout`, with `onFull: 'break'`. */
   ERR_SNAPBAK_HOLD_TIMEOUT: 'hold-timeout',
   /** The session broke: nothing was drained for `stallTimeout` while writes were held. */

@@ -81,6 +81,14 @@ export interface InvalidBlockEvent {
   more?: number;
 }
 
+/** `afterThaw` failed, or took too long: what was brought to rest may still be. The backup is none the worse. */
+export interface HookEvent {
+  event: 'hook';
+  hook: 'after-thaw';
+  code: SnapbakErrorCode;
+  message: string;
+}
+
 /** The backup is complete and durable. */
 export interface FinishedEvent {
   event: 'finished';
@@ -117,6 +125,7 @@ export type BackupEvent =
   | ThrottleEvent
   | HoldEvent
   | InvalidBlockEvent
+  | HookEvent
   | FinishedEvent
   | BrokenEvent
   | ErrorEvent;

@@ -68,6 +68,14 @@ export function flatten(extents: Iterable<Extent>): Float64Array {
   return flat;
 }
 
+/** The same back. */
+export function unflatten(flat: Float64Array): Extent[] {
+  return Array.from({ length: flat.length / 2 }, (_, i) => ({
+    offset: flat[2 * i]!,
+    length: flat[2 * i + 1]!,
+  }));
+}
+
 const UNITS = ['', 'K', 'M', 'G', 'T', 'P'] as const;
 
 /**

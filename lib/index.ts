@@ -21,13 +21,17 @@
 export { type Attachment, type AttachOptions, attachOrigin } from './attach/attach.js';
 export { type Detachment, type DetachOptions, detachOrigin } from './attach/detach.js';
 export {
+  type AfterThaw,
   type Backup,
   type BackupOptions,
   type BackupResult,
   type BackupState,
+  type BeforeFreeze,
+  type HookContext,
   type PointInTimeView,
-  type ViewExport,
   startBackup,
+  type ThawContext,
+  type ViewExport,
 } from './backup.js';
 export { BlockList } from './blocks/block-list.js';
 export type {
@@ -51,6 +55,7 @@ export type {
   ErrorEvent,
   FinishedEvent,
   HoldEvent,
+  HookEvent,
   InvalidBlockEvent,
   ProgressEvent,
   SpillEvent,

@@ -104,7 +104,13 @@ const START: Record<string, Meaning> = {
   },
 };
 
+const HINT: Record<string, Meaning> = {
+  ENODATA: { code: 'ERR_SNAPBAK_NO_SESSION', advice: 'no backup of it runs, so there is nobody to tell' },
+  ENOTTY: { code: 'ERR_SNAPBAK_VERSION', advice: 'the driver is older than hints; update it' },
+};
+
 const TARGET_STAGES = new Set(['target', 'checksums']);
+const STAGES: Record<string, Record<string, Meaning>> = { module: MODULE, start: START, hint: HINT };
 const OPENING_STAGES = new Set(['open', 'connect', 'module', 'query', 'status', 'session', 'resolve']);
 
 /** True for an error that a native call made. */
@@ -130,7 +136,7 @@ export function fromNative(error: unknown, context: NativeContext): Error {
 
 function meaning(name: string, stage: string): Meaning {
   if (TARGET_STAGES.has(stage)) return { code: 'ERR_SNAPBAK_TARGET', advice: targetAdvice(name) };
-  const known = stage === 'module' ? MODULE[name] : stage === 'start' ? START[name] : undefined;
+  const known = STAGES[stage]?.[name];
   if (known !== undefined) return known;
   if (FIRST_STAGES.has(stage) && CLOSED.has(name)) return ANYWHERE.EPROTO!;
   const anywhere = ANYWHERE[name];

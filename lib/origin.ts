@@ -13,7 +13,7 @@ import {
   type NativeSession,
   type NativeStatus,
 } from './binding.js';
-import { show } from './extent.js';
+import { type Extent, show } from './extent.js';
 import { type Host, type RequestTotals, thisHost } from './host.js';
 import { fromNative } from './native-errors.js';
 import { KernelOrigin } from './origin/kernel-origin.js';
@@ -44,6 +44,22 @@ export interface Origin extends AsyncDisposable {
   info(): Promise<OriginInfo>;
   /** State and counters of the origin's session, also while another process owns it. */
   status(): Promise<OriginStatus>;
+  /**
+   * Tells the backup that runs, whichever process it is in, to copy these
+   * extents next: the first of them first, before those of earlier hints. It is
+   * advice: other hints may come after it, and a quarter of the sweep goes on
+   * with the block list. What is copied already, or not listed, costs nothing.
+   *
+   * @throws TypeError or RangeError for what is no extent of the device, or for
+   * more than 64 of them.
+   * @throws SnapbakError `ERR_SNAPBAK_NO_SESSION` if no backup runs,
+   * `ERR_SNAPBAK_VERSION` if the driver knows no hints.
+   * @example
+   * ```ts
+   * await origin.hint([{ offset: 0, length: 1 << 20 }]);
+   * ```
+   */
+  hint(extents: Iterable<Extent>): Promise<void>;
   /** Gives the origin back. Idempotent. A session that runs on an embedded origin breaks. */
   close(): Promise<void>;
   /** @internal One control descriptor. */

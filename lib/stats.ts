@@ -30,6 +30,9 @@ export interface BackupStats {
   writtenBytes: number;
   /** Read by the sweep, and captured meanwhile: read for nothing. */
   droppedBytes: number;
+  /** How long writes stood still for the start, and file systems were frozen (0: none was), milliseconds. */
+  armMs: number;
+  freezeMs: number;
   /** Since the start instant. */
   seconds: number;
   /** Done in about the last three seconds. */
@@ -139,6 +142,8 @@ export function toStats(
     readBytes: native.readBytes,
     writtenBytes: native.writtenBytes,
     droppedBytes: native.droppedBytes,
+    armMs: native.armNs / NS_PER_MS,
+    freezeMs: native.freezeNs / NS_PER_MS,
     seconds,
     bytesPerSecond: speed,
     sweepBytesPerSecond: speeds.sweep,

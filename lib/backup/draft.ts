@@ -38,6 +38,8 @@ export function draftOf(facts: DraftFacts, error?: { code: string; message: stri
     invalidBlocks: pairs(invalid),
     statistics: {
       seconds: stats.seconds,
+      armMs: stats.armMs,
+      freezeMs: stats.freezeMs,
       listedBlocks: stats.listedBlocks,
       doneBlocks: stats.doneBlocks,
       zeroBlocks: stats.zeroBlocks,

@@ -1,7 +1,7 @@
 /**
  * The options of `startBackup`, checked before anything is opened or made.
  */
-import { expectInteger, expectOneOf, expectOptions } from '../arguments.js';
+import { expectInteger, expectOneOf, expectOptions, expectType } from '../arguments.js';
 import { BlockList } from '../blocks/block-list.js';
 import type { Container } from '../container/container.js';
 import { tieredContainer } from '../container/tiered-container.js';
@@ -13,6 +13,7 @@ import { checkedSocket } from '../serve/paths.js';
 import type { CustomTarget } from '../target/custom-target.js';
 import type { BackupTarget } from '../target/target.js';
 import { targetFrom } from '../target/target-from.js';
+import type { AfterThaw, BeforeFreeze } from './hooks.js';
 
 /** What to back up, where to, and what to give up first when it gets tight. */
 export interface BackupOptions {
@@ -80,6 +81,23 @@ export interface BackupOptions {
    * with the backup; a view of your own lasts as long as you want.
    */
   export?: string;
+  /**
+   * Brings the application to rest. Called when everything is checked, opened
+   * and prepared, just before the start; what the application has written until
+   * it returns is in the backup. If it fails or takes too long, nothing is started.
+   */
+  beforeFreeze?: BeforeFreeze;
+  /**
+   * Lets the application go on. Called as soon as the start has ended, well or
+   * not, and also when `beforeFreeze` failed. The backup does not wait for it
+   * before its own end; its failure is a `hook` event and spoils nothing.
+   */
+  afterThaw?: AfterThaw;
+  /**
+   * How long each of the two may take, milliseconds from 1 to 600,000. Default:
+   * 30,000. Then its `signal` aborts, and five seconds later it is waited for no more.
+   */
+  hookTimeout?: number;
   /** Aborts the backup, at any stage. */
   signal?: AbortSignal;
 }
@@ -100,6 +118,9 @@ export interface CheckedOptions {
   stallTimeout: number;
   startTimeout: number;
   export: string | undefined;
+  beforeFreeze: BeforeFreeze | undefined;
+  afterThaw: AfterThaw | undefined;
+  hookTimeout: number;
   signal: AbortSignal | undefined;
 }
 
@@ -127,6 +148,9 @@ const KNOWN = [
   'stallTimeout',
   'startTimeout',
   'export',
+  'beforeFreeze',
+  'afterThaw',
+  'hookTimeout',
   'signal',
 ];
 
@@ -135,6 +159,7 @@ export function checkOptions(options: BackupOptions): CheckedOptions {
   expectOptions('options', options, KNOWN);
   const { blockSize = 65_536, latencyGoal = 'auto', maxDelay = 1000, startTimeout = 10_000 } = options;
   const { holdTimeout = 30_000, onFull = 'break', stallTimeout = 60_000 } = options;
+  const { beforeFreeze, afterThaw, hookTimeout = 30_000 } = options;
   expectMethod('options.origin', options.origin, 'createSession', 'an origin, of openOrigin or openEmbedded');
   const target = targetFrom(options.target);
   const container = Array.isArray(options.container)
@@ -157,6 +182,9 @@ export function checkOptions(options: BackupOptions): CheckedOptions {
   expectOneOf('options.onFull', onFull, ['break', 'hold']);
   expectInteger('options.stallTimeout', stallTimeout, 0, 86_400_000);
   expectInteger('options.startTimeout', startTimeout, 1, 600_000);
+  if (beforeFreeze !== undefined) expectType('options.beforeFreeze', beforeFreeze, 'function');
+  if (afterThaw !== undefined) expectType('options.afterThaw', afterThaw, 'function');
+  expectInteger('options.hookTimeout', hookTimeout, 1, 600_000);
   if (options.signal !== undefined) {
     expectMethod('options.signal', options.signal, 'addEventListener', 'an AbortSignal');
   }
@@ -175,6 +203,9 @@ export function checkOptions(options: BackupOptions): CheckedOptions {
     stallTimeout,
     startTimeout,
     export: options.export === undefined ? undefined : checkedSocket('options.export', options.export),
+    beforeFreeze,
+    afterThaw,
+    hookTimeout,
     signal: options.signal,
   };
 }

@@ -13,7 +13,7 @@ import type { ResolvedWatermarks } from '../container/watermarks.js';
 import { publish } from '../diagnostics.js';
 import { SnapbakError } from '../errors.js';
 import { type BackupEvent, EventChannel } from '../events.js';
-import { type Extent, flatten } from '../extent.js';
+import { type Extent, flatten, unflatten } from '../extent.js';
 import type { RequestTotals } from '../host.js';
 import type { Manifest } from '../manifest.js';
 import { fromNative, isNativeError } from '../native-errors.js';
@@ -31,6 +31,7 @@ import {
   failureOf,
   finishState,
 } from './failure.js';
+import type { Instant } from './hooks.js';
 import { Monitor } from './monitor.js';
 import { checkRate } from './options.js';
 import { type Resources, release } from './resources.js';
@@ -52,13 +53,12 @@ export interface BackupResult {
 }
 
 /** What `startBackup` learned on its way. */
-export interface Begun extends Resources {
+export interface Begun extends Resources, Instant {
   id: string;
   spec: string;
   createdAt: Date;
-  startedAt: Date;
-  armMs: number;
-  freezeMs: number;
+  /** The application was let go; with the error if that failed. Never rejects. */
+  thawed: Promise<SnapbakError | undefined>;
   rate: number | undefined;
   latencyGoal: LatencyGoal;
   origin: Origin;
@@ -79,6 +79,8 @@ export class RunningBackup {
   readonly #governor: Governor;
   readonly #throttle: Throttle;
   readonly #monitor: Monitor;
+  /** `afterThaw` has ended, and its failure was told. */
+  readonly #thawed: Promise<void>;
   readonly #invalid: number[] = [];
   readonly #views = new OpenViews();
   /** The block list; it only gets shorter. */
@@ -132,6 +134,7 @@ export class RunningBackup {
         const { listedBlocks, sweptBlocks, capturedBlocks, invalidBlocks } = session.stats();
         return listedBlocks - sweptBlocks - capturedBlocks - invalidBlocks;
       },
+      nextPending: (offset, end) => session.nextPending(offset, end),
       clock,
     });
     const { watermarks, maxDelay } = begun;
@@ -143,6 +146,7 @@ export class RunningBackup {
       apply: (throttle) => session.setThrottle(throttle),
       clock,
     });
+    this.#thawed = begun.thawed.then((error) => this.#noteHook(error));
     begun.signal?.addEventListener('abort', this.#onSignal, { once: true });
   }
 
@@ -249,6 +253,9 @@ export class RunningBackup {
       case 'need-work':
         this.#scheduler.needWork();
         return;
+      case 'hint':
+        this.#scheduler.hint(unflatten(this.#begun.session.takeHints()));
+        return;
       case 'complete':
         this.#ending ??= this.#complete();
         return;
@@ -276,6 +283,12 @@ export class RunningBackup {
   /** The second tiers, for people. */
   get #tiers(): string[] {
     return (this.#begun.container.tiers ?? []).map(({ description }) => description);
+  }
+
+  #noteHook(error: SnapbakError | undefined): void {
+    if (error === undefined) return;
+    const { code, message } = error;
+    this.#channel.push({ event: 'hook', hook: 'after-thaw', code, message });
   }
 
   #noteInvalid(block: number, errno: number): void {
@@ -309,6 +322,7 @@ export class RunningBackup {
     }
     const stats = this.#monitor.stats();
     await this.#releaseButViews(); // a backup that is durable is good, whatever closing says
+    await this.#thawed;
     this.#leave('finished');
     const invalidBlocks = this.#facts(stats).invalid;
     const state = invalidBlocks.length === 0 ? 'complete' : 'complete-with-invalid-blocks';
@@ -360,6 +374,7 @@ export class RunningBackup {
     const { message } = error;
     await target.fail(draftOf(this.#facts(stats), { code, message })).catch(() => {});
     await release(this.#begun);
+    await this.#thawed;
     this.#leave(state);
     const errno = SnapbakError.is(error) && error.errno !== undefined ? { errno: error.errno } : {};
     const told = { id: this.id, code, message, ...errno } as const;

@@ -1,6 +1,7 @@
 /**
  * `snapbak backup ORIGIN DIR`: takes a backup and shows it.
  */
+import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { startBackup } from '../backup.js';
 import { BlockList } from '../blocks/block-list.js';
@@ -13,11 +14,13 @@ import { directoryTarget } from '../target/directory-target.js';
 import { backupView } from './backup-view.js';
 import type { Cli } from './cli.js';
 import { EXIT } from './exit-status.js';
+import { programHooks } from './hook-program.js';
 import { interruptible } from './interrupt.js';
 import {
   blockSizeValue,
   delayValue,
   durationValue,
+  hookTimeoutValue,
   latencyGoalValue,
   listValue,
   ORIGIN,
@@ -37,6 +40,8 @@ interface Flags {
   onFull: 'break' | 'hold';
   stallTimeout: number;
   startTimeout: number;
+  hook?: string;
+  hookTimeout: number;
   targetDevice?: string;
   export?: string;
   force?: boolean;
@@ -60,6 +65,12 @@ When the memory fills faster than the target takes it, three things happen in
 this order: blocks spill to the second tier (above "low"); writes that would need
 more of it are slowed down to the speed of the target ("high"); such writes are
 held while it is drained to "drain-to" ("full"). Other writes go on as ever.
+
+A hook brings an application to rest for the start instant. It is run as
+"PROGRAM before-freeze" when all is prepared, and as "PROGRAM after-thaw" as soon
+as the start has ended, well or not. In its environment are SNAPBAK_ORIGIN,
+SNAPBAK_ID, SNAPBAK_TARGET and more. If the first fails or takes longer than
+--hook-timeout, nothing is started; nothing stays frozen for either.
 
 A first Ctrl-C ends the session cleanly: held writes go on, the backup is marked
 broken, the exit status is 3. A second one leaves at once.
@@ -127,6 +138,12 @@ export function registerBackup(program: Command, cli: Cli): void {
         .argParser(durationValue)
         .default(10_000, '10s'),
     )
+    .option('--hook <program>', 'run it around the start instant, to bring an application to rest')
+    .addOption(
+      new Option('--hook-timeout <time>', 'the longest that each run of it may take')
+        .argParser(hookTimeoutValue)
+        .default(30_000, '30s'),
+    )
     .option('--target-device <path>', 'put the image on this block device instead of data.img')
     .option('--export <socket>', 'show the start instant to NBD clients at this socket while the backup runs')
     .option('--force', 'a device may hold a file system, LVM or RAID: it is overwritten')
@@ -153,12 +170,21 @@ async function runBackup(
       ? directoryTarget(directory)
       : deviceTarget(flags.targetDevice, { directory, force });
   const blocks = flags.blocks === 'all' ? {} : { blocks: await BlockList.fromFile(flags.blocks) };
+  const view = backupView(cli.output, json);
+  const { hook: program, hookTimeout } = flags;
+  const say = (line: string) => view.note(`hook: ${line}`);
+  const hooks =
+    program === undefined
+      ? {}
+      : await programHooks({ program, target: resolve(directory), timeout: hookTimeout, say });
   await using origin = await openOrigin(spec);
   const backup = await startBackup({
     origin,
     target,
     ...blocks,
     ...container,
+    ...hooks,
+    hookTimeout,
     ...(flags.watermarks === undefined ? {} : { watermarks: flags.watermarks }),
     blockSize,
     rate,
@@ -172,7 +198,6 @@ async function runBackup(
     signal,
   });
   if (backup.exportUri !== undefined && !json) cli.output.line(`the start instant is at ${backup.exportUri}`);
-  const view = backupView(cli.output, json);
   try {
     for await (const event of backup.events()) view.show(event);
   } finally {

@@ -13,6 +13,8 @@ import { formatSeconds } from './values.js';
 /** Shows a backup's events, in their order. */
 export interface BackupView {
   show(event: BackupEvent): void;
+  /** A line on standard error, also with `--json`. */
+  note(text: string): void;
   /** Leaves the terminal as it was; whatever happened. */
   end(): void;
 }
@@ -23,7 +25,9 @@ const LINE_SECONDS = 5;
 const MAX_INVALID_LINES = 10;
 
 export function backupView(output: Output, json: boolean): BackupView {
-  if (json) return { show: (event) => output.event(event), end() {} };
+  if (json) {
+    return { show: (event) => output.event(event), note: (text) => output.warn(text), end() {} };
+  }
   return new TextView(output, output.isTerminal ? new Bar() : new Lines(output));
 }
 
@@ -63,6 +67,9 @@ class TextView implements BackupView {
       case 'invalid-block':
         this.#showInvalid(event);
         return;
+      case 'hook':
+        this.#warn(event.message);
+        return;
       case 'finished':
         this.#meter.clear();
         for (const line of finishedLines(event)) this.#output.line(line);
@@ -70,6 +77,11 @@ class TextView implements BackupView {
       default:
         return; // delays and holds are in the progress; how it ended is told by the command
     }
+  }
+
+  note(text: string): void {
+    this.#meter.clear();
+    this.#output.warn(text);
   }
 
   end(): void {
@@ -87,8 +99,7 @@ class TextView implements BackupView {
   }
 
   #warn(text: string): void {
-    this.#meter.clear();
-    this.#output.warn(`snapbak: ${text}`);
+    this.note(`snapbak: ${text}`);
   }
 }
 
@@ -179,10 +190,12 @@ function startedLines(event: StartedEvent): string[] {
 function finishedLines({ state, seconds, stats, invalidBlocks }: FinishedEvent): string[] {
   const rate = seconds > 0 ? `, ${formatSize(Math.round(stats.doneBytes / seconds))}/s` : '';
   const { writers } = stats;
+  const { armMs, freezeMs } = stats;
   const lines = [
     `${state}: ${formatSize(stats.doneBytes)} in ${formatSeconds(seconds)}${rate}`,
     `  ${stats.zeroBlocks} of ${stats.doneBlocks} blocks are zeroes; ${writers.captured} captured, ` +
       `${writers.delayed} writes delayed, ${writers.held} held (the longest ${Math.round(writers.heldMaxMs)} ms)`,
+    ...(freezeMs > 0 ? [`  at the start ${stillness(armMs, freezeMs)}`] : []),
   ];
   if (invalidBlocks > 0) {
     lines.push(`  ${invalidBlocks} blocks could not be read from the origin; the manifest names them`);

@@ -7,6 +7,7 @@ import { BackupFolder } from '../backup-folder.js';
 import { binding } from '../binding.js';
 import { formatSize } from '../extent.js';
 import { type Manifest, readManifest } from '../manifest.js';
+import { stillness } from './backup-view.js';
 import { BlockMap, LEGEND, markZeroes } from './block-map.js';
 import type { Cli } from './cli.js';
 import { formatSeconds } from './values.js';
@@ -86,6 +87,8 @@ export function inspectLines(
   if (captured !== undefined) {
     lines.push(`writers:   ${captured} blocks captured, ${statistics.writesHeld ?? 0} writes held`);
   }
+  const { armMs, freezeMs } = statistics;
+  if (armMs !== undefined) lines.push(`start:     ${stillness(armMs, freezeMs ?? 0)}`);
   lines.push(`made by:   ${manifest.tool.name} ${manifest.tool.version}`, '');
   for (const row of map.rows()) lines.push(`  ${row}`);
   lines.push(`  ${LEGEND}`);

@@ -9,6 +9,7 @@ import { registerBackup } from './backup-command.js';
 import type { Cli } from './cli.js';
 import { registerDoctor } from './doctor-command.js';
 import { EXIT, EXIT_HELP, exitStatusOf } from './exit-status.js';
+import { registerHint } from './hint-command.js';
 import { registerInspect } from './inspect-command.js';
 import { registerModule } from './module-command.js';
 import { Output } from './output.js';
@@ -40,6 +41,7 @@ export function createProgram(cli: Cli, json = false): Command {
   registerVerify(program, cli);
   registerInspect(program, cli);
   registerStatus(program, cli);
+  registerHint(program, cli);
   registerModule(program, cli);
   registerDoctor(program, cli);
   return program;

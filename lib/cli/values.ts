@@ -21,6 +21,13 @@ export function durationValue(text: string): number {
   return ms;
 }
 
+/** The same up to ten minutes. */
+export function hookTimeoutValue(text: string): number {
+  const ms = durationValue(text);
+  if (ms > 600_000) throw new InvalidArgumentError(`${text} is not from 1ms to 10m`);
+  return ms;
+}
+
 /** The same up to a second, and `0` for none. */
 export function delayValue(text: string): number {
   const ms = text === '0' ? 0 : durationValue(text);

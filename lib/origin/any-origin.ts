@@ -4,9 +4,13 @@
  */
 import type { NativeSession } from '../binding.js';
 import { SnapbakError } from '../errors.js';
+import { assertExtent, type Extent, flatten, show } from '../extent.js';
 import type { RequestTotals } from '../host.js';
 import { fromNative } from '../native-errors.js';
 import type { Origin, OriginInfo, OriginStatus } from '../origin.js';
+
+/** As many as the driver keeps. */
+const MAX_HINTS = 64;
 
 export abstract class AnyOrigin implements Origin {
   readonly spec: string;
@@ -50,6 +54,14 @@ export abstract class AnyOrigin implements Origin {
     return this.askStatus('ask for the status of the origin');
   }
 
+  async hint(extents: Iterable<Extent>): Promise<void> {
+    const given = checkedHints(extents, this.size);
+    if (given.length === 0) return;
+    // the newest goes first
+    const hints = flatten(given.reverse());
+    await this.#withSession('hint at what to copy next', (session) => session.hint(hints));
+  }
+
   protected askStatus(doing: string): Promise<OriginStatus> {
     return this.#withSession(doing, (session) => session.status());
   }
@@ -68,4 +80,25 @@ export abstract class AnyOrigin implements Origin {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+function checkedHints(extents: Iterable<Extent>, size: number): Extent[] {
+  if (typeof (extents as Partial<Iterable<Extent>> | null)?.[Symbol.iterator] !== 'function') {
+    throw new TypeError(`extents must be an iterable of { offset, length }, not ${show(extents)}`);
+  }
+  const given = [...extents];
+  if (given.length > MAX_HINTS) {
+    throw new RangeError(`extents must be at most ${MAX_HINTS}, not ${given.length}`);
+  }
+  for (const [i, extent] of given.entries()) {
+    assertExtent(`extents[${i}]`, extent);
+    const { offset, length } = extent;
+    if (length === 0) throw new RangeError(`extents[${i}].length must be above 0`);
+    if (offset + length > size) {
+      throw new RangeError(
+        `extents[${i}] must end at or before the end of the device (${size} bytes), not at ${offset + length}`,
+      );
+    }
+  }
+  return given;
 }

@@ -5,7 +5,8 @@
  *
  * The order: wanted blocks (a write is held for them; the copy threads take
  * them on their own, before everything here), prioritised extents as they
- * came, then the block list ascending. When the list is through and blocks are
+ * came, hints of other processes (the newest first, with a bounded share), then
+ * the block list ascending. When the list is through and blocks are
  * still pending, it starts over; handing out a block twice is harmless.
  *
  * The rate counts the pending bytes handed out here; what is safe already
@@ -16,6 +17,7 @@ import type { BlockList } from '../blocks/block-list.js';
 import type { Extent } from '../extent.js';
 import { type Clock, systemClock } from './clock.js';
 import { Cursor } from './cursor.js';
+import { Hints } from './hints.js';
 import { TokenBucket } from './token-bucket.js';
 import { Wishes } from './wishes.js';
 
@@ -32,6 +34,8 @@ const SPEED_MS = 50;
 const BEHIND_MS = 1000;
 /** After the end of the block list, this long until it is gone through again. */
 const AGAIN_MS = 1000;
+/** Bytes that hints may have at once: what goes in about a second; the list waits no longer for its turn. */
+const HINTS_MS = 1000;
 /** Looks for pending blocks in a tick, so that a long run of safe ones is soon passed. */
 const MAX_TURNS = 256;
 /** Extents handed out at once, so that one turn of JavaScript stays short. */
@@ -50,6 +54,8 @@ export interface SchedulerOptions {
   queuedBytes(): number;
   /** Listed blocks that are not safe yet. */
   pendingBlocks(): number;
+  /** Where the first pending block from `offset` on lies; `end` if none does before it. Default: at `offset`. */
+  nextPending?(offset: number, end: number): number;
   clock?: Clock;
 }
 
@@ -58,6 +64,7 @@ export class Scheduler {
   readonly #clock: Clock;
   readonly #blocks: BlockList;
   readonly #wishes: Wishes;
+  readonly #hints: Hints;
   #list: Cursor;
   /** When the cursor came to the end of the list. */
   #endedAt: number | undefined;
@@ -81,6 +88,8 @@ export class Scheduler {
     this.#clock = options.clock ?? systemClock;
     this.#blocks = options.blocks.alignTo(options.blockSize, options.size);
     this.#wishes = new Wishes(this.#blocks, options.blockSize, options.size);
+    const { blockSize, size, nextPending = (offset) => offset } = options;
+    this.#hints = new Hints({ blockSize, size, nextPending });
     this.#list = new Cursor(this.#blocks, options.blockSize);
     this.setRate(options.rate);
   }
@@ -110,6 +119,12 @@ export class Scheduler {
     this.#wishes.add(extents);
     // at once where no rate is set: what is queued already goes behind
     if (this.#state === 'running' && this.#bucket === undefined) this.#handOutWishes(this.#unlimitedBudget());
+  }
+
+  /** Extents that other processes would have copied next, the oldest hint first. */
+  hint(extents: Iterable<Extent>): void {
+    this.#hints.add(extents);
+    if (this.#state === 'running' && this.#bucket === undefined) this.#handOutHints(this.#unlimitedBudget());
   }
 
   /**
@@ -169,11 +184,31 @@ export class Scheduler {
     bucket.take(budget - left);
   }
 
-  /** Bytes handed out: wishes first, then the list, over again where need be. */
+  /** Bytes handed out: wishes first, then hints, then the list, over again where need be. */
   #handOut(budget: number): number {
     let bytes = this.#handOutWishes(budget);
-    if (this.#fits(budget - bytes, bytes)) bytes += this.#handOutList(budget - bytes);
+    if (this.#fits(budget - bytes, bytes)) bytes += this.#handOutHints(budget - bytes);
+    if (this.#fits(budget - bytes, bytes)) {
+      const listed = this.#handOutList(budget - bytes);
+      if (listed > 0) this.#hints.earn(listed);
+      else this.#hints.forgive();
+      bytes += listed > 0 ? listed : this.#handOutHints(budget - bytes);
+    }
     if (bytes > 0) this.#needed = false;
+    return bytes;
+  }
+
+  /** Bytes of it that are pending: what is safe is passed over. */
+  #handOutHints(budget: number): number {
+    const most = this.#rate === undefined ? (this.#unlimitedBudget() * HINTS_MS) / UNLIMITED_MS : this.#rate;
+    const allowed = this.#hints.allowed(budget, Math.max(most, this.#options.blockSize));
+    let bytes = 0;
+    for (let turn = 0; turn < MAX_TURNS && this.#fits(allowed - bytes, bytes); turn++) {
+      const piece = this.#hints.next(allowed - bytes);
+      if (piece === undefined) break;
+      bytes += this.#push([piece], true);
+    }
+    this.#hints.spend(bytes);
     return bytes;
   }
 

@@ -61,6 +61,7 @@ Napi::Object CountersObject(Napi::Env env, const uint64_t* counters) {
       {"delayedMaxNs", SNAPBAK_C_DELAYED_MAX_NS},
       {"io", SNAPBAK_C_IO},
       {"ioNs", SNAPBAK_C_IO_NS},
+      {"hints", SNAPBAK_C_HINTS},
   };
   Napi::Object object = Napi::Object::New(env);
   for (const auto& field : kFields) object.Set(field.name, Num(env, counters[field.index]));

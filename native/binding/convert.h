@@ -53,9 +53,9 @@ inline std::vector<Extent> ToExtents(const Napi::Value& value, const char* what)
   return extents;
 }
 
-// The other way round.
+// The same back.
 inline Napi::Value FlatExtents(Napi::Env env, const std::vector<Extent>& extents) {
-  Napi::Float64Array flat = Napi::Float64Array::New(env, 2 * extents.size());
+  auto flat = Napi::Float64Array::New(env, 2 * extents.size());
   for (size_t i = 0; i < extents.size(); i++) {
     flat[2 * i] = static_cast<double>(extents[i].offset);
     flat[2 * i + 1] = static_cast<double>(extents[i].length);

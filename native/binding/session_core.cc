@@ -58,6 +58,19 @@ Outcome SessionCore::Status(snapbak_status* status) {
   return {driver_->Status(status), "status"};
 }
 
+Outcome SessionCore::Hint(const std::vector<Extent>& extents) {
+  const Outcome outcome = Connect();
+  if (outcome.error != 0) return outcome;
+  for (const Extent& extent : extents) {
+    snapbak_hint hint{};
+    hint.size = sizeof hint;
+    hint.extent = {extent.offset, extent.length};
+    const int error = driver_->Hint(&hint);
+    if (error != 0) return {error, "hint"};
+  }
+  return {};
+}
+
 Outcome SessionCore::Prepare(Setup setup) {
   if (!opened_ || copy_) return {-EINVAL, "prepare"};
   snapbak_setup request{};

@@ -54,6 +54,8 @@ class SessionCore {
 
   Outcome Open(snapbak_query* query, snapbak_open* open);
   Outcome Status(snapbak_status* status);
+  // Hints to the origin's session, whoever owns it; needs no Open().
+  Outcome Hint(const std::vector<Extent>& extents);
   Outcome Prepare(Setup setup);
   Outcome Start(uint64_t timeout_ms, snapbak_start* start);
   Outcome Finish();

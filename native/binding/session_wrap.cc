@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "convert.h"
@@ -14,9 +15,9 @@ namespace snapbak {
 namespace {
 
 Napi::Object NoticeObject(Napi::Env env, const Notice& notice) {
-  static constexpr const char* kNames[] = {"",        "need-work",   "complete",
-                                           "invalid", "tier2-lost",  "target-error",
-                                           "broken",  "driver-gone", "tier2-data"};
+  static constexpr const char* kNames[] = {"",           "need-work",    "complete", "invalid",
+                                           "tier2-lost", "target-error", "broken",   "driver-gone",
+                                           "tier2-data", "hint"};
   Napi::Object object = Napi::Object::New(env);
   object.Set("kind", kNames[static_cast<int>(notice.kind)]);
   object.Set("errno", Napi::Number::New(env, notice.error));
@@ -90,9 +91,12 @@ Napi::Function SessionWrap::Define(Napi::Env env) {
                      {
                          InstanceMethod<&SessionWrap::Open>("open"),
                          InstanceMethod<&SessionWrap::Status>("status"),
+                         InstanceMethod<&SessionWrap::Hint>("hint"),
+                         InstanceMethod<&SessionWrap::TakeHints>("takeHints"),
                          InstanceMethod<&SessionWrap::Prepare>("prepare"),
                          InstanceMethod<&SessionWrap::Start>("start"),
                          InstanceMethod<&SessionWrap::PushWork>("pushWork"),
+                         InstanceMethod<&SessionWrap::NextPending>("nextPending"),
                          InstanceMethod<&SessionWrap::SetPaused>("setPaused"),
                          InstanceMethod<&SessionWrap::SetThrottle>("setThrottle"),
                          InstanceMethod<&SessionWrap::ResizeTier>("resizeTier"),
@@ -182,6 +186,18 @@ Napi::Value SessionWrap::Status(const Napi::CallbackInfo& info) {
       [status](Napi::Env env) { return StatusObject(env, *status); });
 }
 
+Napi::Value SessionWrap::Hint(const Napi::CallbackInfo& info) {
+  std::vector<Extent> extents = ToExtents(info[0], "extents");
+  return Submit(info.Env(),
+                [extents = std::move(extents)](SessionCore* core) { return core->Hint(extents); });
+}
+
+Napi::Value SessionWrap::TakeHints(const Napi::CallbackInfo& info) {
+  std::vector<Extent> hints;
+  core_->WithCopy([&](CopySession* copy) { hints = copy->TakeHints(); });
+  return FlatExtents(info.Env(), hints);
+}
+
 Napi::Value SessionWrap::Prepare(const Napi::CallbackInfo& info) {
   auto setup = std::make_shared<SessionCore::Setup>(ToSetup(info[0].As<Napi::Object>(), data_));
   js_target_ = setup->js_target;
@@ -209,6 +225,17 @@ Napi::Value SessionWrap::PushWork(const Napi::CallbackInfo& info) {
   uint64_t pending = 0;
   core_->WithCopy([&](CopySession* copy) { pending = copy->PushWork(work, priority); });
   return Num(info.Env(), pending);
+}
+
+Napi::Value SessionWrap::NextPending(const Napi::CallbackInfo& info) {
+  const uint64_t offset = ToU64(info[0], "offset");
+  const uint64_t end = ToU64(info[1], "end");
+  uint64_t found = end;
+  core_->WithCopy([&](CopySession* copy) {
+    const uint64_t size = copy->block_size();
+    found = std::min(end, copy->NextPending(offset / size, (end + size - 1) / size) * size);
+  });
+  return Num(info.Env(), found);
 }
 
 Napi::Value SessionWrap::SetPaused(const Napi::CallbackInfo& info) {

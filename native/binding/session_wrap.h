@@ -29,9 +29,12 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap>, public Stoppable {
  private:
   Napi::Value Open(const Napi::CallbackInfo& info);
   Napi::Value Status(const Napi::CallbackInfo& info);
+  Napi::Value Hint(const Napi::CallbackInfo& info);
+  Napi::Value TakeHints(const Napi::CallbackInfo& info);
   Napi::Value Prepare(const Napi::CallbackInfo& info);
   Napi::Value Start(const Napi::CallbackInfo& info);
   Napi::Value PushWork(const Napi::CallbackInfo& info);
+  Napi::Value NextPending(const Napi::CallbackInfo& info);
   Napi::Value SetPaused(const Napi::CallbackInfo& info);
   Napi::Value SetThrottle(const Napi::CallbackInfo& info);
   Napi::Value ResizeTier(const Napi::CallbackInfo& info);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sys/prctl.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <limits>
@@ -263,6 +264,12 @@ CopySession::~CopySession() { impl_->Stop(); }
 
 int CopySession::Prepare(const std::vector<Extent>& listed) { return impl_->Prepare(listed); }
 int CopySession::Start(snapbak_start* start) { return impl_->Start(start); }
+std::vector<Extent> CopySession::TakeHints() { return impl_->state_.hints.Take(); }
+uint64_t CopySession::NextPending(uint64_t first, uint64_t end) const {
+  end = std::min(end, impl_->state_.nr_blocks);
+  return first < end ? snapbak_bitmap_next_set(impl_->state_.memory->bitmap(), first, end) : end;
+}
+uint32_t CopySession::block_size() const { return impl_->state_.block_size; }
 uint64_t CopySession::PushWork(const std::vector<Extent>& work, bool priority) {
   return impl_->state_.jobs.PushWork(work, priority);
 }

@@ -66,6 +66,7 @@ enum class NoticeKind {
   kBroken = 6,       // the driver ended the session: value = snapbak_reason, error
   kDriverGone = 7,   // the driver died, or its socket closed
   kTier2Data = 8,    // a block only in a second tier (value) is lost (error); the session will not complete
+  kHint = 9,         // other processes would have something copied next: TakeHints()
 };
 
 struct Notice {
@@ -125,6 +126,12 @@ class CopySession {
   // not. Handing out a block twice, or one that is not pending, is harmless.
   // Returns the bytes of the blocks among them that are pending: what is to be read.
   uint64_t PushWork(const std::vector<Extent>& work, bool priority);
+  // What other processes would have copied next, since the last call; the oldest
+  // first. Bounded: only the newest are kept. Inside the origin, and nothing more.
+  std::vector<Extent> TakeHints();
+  // The first pending block at or after `first`, or `end`.
+  uint64_t NextPending(uint64_t first, uint64_t end) const;
+  uint32_t block_size() const;
   // Stops and restarts the sweep; captures and wanted blocks go on being copied.
   void SetPaused(bool paused);
   // How the driver slows down writes that need a capture, from now on.

@@ -22,6 +22,7 @@ CopyState::CopyState(Driver* driver_in, SharedMemory* memory_in, LowerView lower
       fates(std::make_shared<BlockFates>()),
       view_gate(std::make_shared<ViewGate>(this)),
       notifier(std::move(notify)),
+      hints(memory_in->geometry().origin_size),
       max_run_blocks_(std::max(options_in.read_bytes / block_size, 1u)),
       jobs(memory_in->bitmap(), nr_blocks, block_size, memory_in->geometry().nr_slots, tiers_in, &counters,
            max_run_blocks_, options_in.watermark_low),

@@ -8,6 +8,7 @@
 #include "block_fates.h"
 #include "copy_counters.h"
 #include "copy_session.h"
+#include "hint_box.h"
 #include "job_queue.h"
 #include "notifier.h"
 #include "slot_return.h"
@@ -65,6 +66,7 @@ class CopyState {
 
   CopyCounters counters;
   Notifier notifier;
+  HintBox hints;
   StopSignal stop;
 
  private:

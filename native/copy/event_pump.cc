@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "../../kernel-module/core/snapbak_hints.h"
+
 namespace snapbak {
 namespace {
 
@@ -28,6 +30,7 @@ EventPump::EventPump(CopyState* state) : state_(state), ring_(state->memory->Eve
 void EventPump::Run() {
   bool busy = false;  // events came since the last nap
   while (!state_->stop.raised()) {
+    if (snapbak_hints_ready(state_->memory->header(), hints_)) TakeHints();
     const int64_t ready = snapbak_ring_ready(&ring_);
     if (ready < 0 || (ready > 0 && !TakeBatch(static_cast<uint32_t>(ready)))) {
       state_->FailSession(NoticeKind::kBroken, -EPROTO, SNAPBAK_REASON_PROTOCOL);
@@ -94,6 +97,13 @@ bool EventPump::NothingIsShort() const {
          snapbak_load_relaxed(&state_->memory->header()->driver_waiting) == 0;
 }
 
+// Whoever orders the sweep is told once, however many come before it has taken them.
+void EventPump::TakeHints() {
+  snapbak_extent hints[SNAPBAK_NR_HINTS];
+  const uint32_t n = snapbak_hints_take(state_->memory->header(), &hints_, hints);
+  if (state_->hints.Put(hints, n)) state_->notifier.Send(NoticeKind::kHint);
+}
+
 // Looks at the state. False: the session is over.
 bool EventPump::Look() {
   const snapbak_shm* header = state_->memory->header();
@@ -116,7 +126,8 @@ bool EventPump::Sleep() {
   snapbak_store_relaxed(&header->library_asleep, 1);
   snapbak_full_fence();
   int error = 0;
-  if (snapbak_ring_ready(&ring_) == 0 && snapbak_load_acquire(&header->state) == seen_state_) {
+  if (snapbak_ring_ready(&ring_) == 0 && !snapbak_hints_ready(header, hints_) &&
+      snapbak_load_acquire(&header->state) == seen_state_) {
     error = state_->driver->WaitEvent(state_->stop.fd(), -1);
   }
   snapbak_store_relaxed(&header->library_asleep, 0);  // awake: the driver need not wake us

@@ -21,11 +21,13 @@ class EventPump {
   bool TakeBatch(uint32_t ready);
   bool Sort(const snapbak_event& event);
   bool NothingIsShort() const;
+  void TakeHints();
   bool Look();
   bool Sleep();
 
   CopyState* const state_;
   snapbak_ring ring_;
+  uint32_t hints_ = 0;  // our position in the hint ring
   uint32_t seen_state_ = SNAPBAK_STATE_READY;
   std::vector<CapturedBlock> captured_;
   std::vector<uint64_t> wanted_;

@@ -7,8 +7,8 @@ namespace {
 
 constexpr uint32_t Bit(NoticeKind kind) { return 1u << static_cast<uint32_t>(kind); }
 
-constexpr uint32_t kRepeatable =
-    Bit(NoticeKind::kNeedWork) | Bit(NoticeKind::kInvalid) | Bit(NoticeKind::kTier2Lost);
+constexpr uint32_t kRepeatable = Bit(NoticeKind::kNeedWork) | Bit(NoticeKind::kInvalid) |
+                                 Bit(NoticeKind::kTier2Lost) | Bit(NoticeKind::kHint);
 constexpr uint32_t kDeniesComplete = Bit(NoticeKind::kTargetError) | Bit(NoticeKind::kTier2Data) |
                                      Bit(NoticeKind::kBroken) | Bit(NoticeKind::kDriverGone);
 

@@ -64,6 +64,9 @@ Answer Dispatch(Engine* engine, uint64_t owner, WireRequest* request) {
     case SNAPBAK_IOC_STATUS:
       answer.result = Status(engine, &body.status);
       break;
+    case SNAPBAK_IOC_HINT:
+      answer.result = engine->HandleHint(&body.hint);
+      break;
     default:
       answer.result = -ENOTTY;
       break;

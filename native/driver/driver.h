@@ -33,6 +33,9 @@ class Driver {
   virtual int Finish(snapbak_finish* finish) = 0;
   virtual int Abort(snapbak_abort* abort) = 0;
   virtual int Status(snapbak_status* status) = 0;
+  // To the origin's session, whoever owns it: these bytes next. -ENODATA: no
+  // session is armed; -ENOTTY: an older driver.
+  virtual int Hint(snapbak_hint* hint) = 0;
 
   // Held writes look again at bitmap and free ring. Never blocks.
   virtual void Kick() = 0;

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "../../kernel-module/core/snapbak_hints.h"
 #include "wake.h"
 
 namespace snapbak {
@@ -53,6 +54,7 @@ struct Engine::Session {
   SharedMemory memory;
   UniqueFd wake;  // our end
   Capture::Policy policy;
+  uint32_t hints = 0;                // written, ever
   std::unique_ptr<Capture> capture;  // from SETUP on
 };
 
@@ -168,7 +170,7 @@ int Engine::HandleQuery(snapbak_query* query) {
   query->min_block_shift = SNAPBAK_MIN_BLOCK_SHIFT;
   query->max_block_shift = SNAPBAK_MAX_BLOCK_SHIFT;
   query->features = SNAPBAK_F_DISCARD | SNAPBAK_F_WRITE_ZEROES | SNAPBAK_F_HOLD_POLICY | SNAPBAK_F_THROTTLE |
-                    SNAPBAK_F_WATCHDOG | SNAPBAK_F_HISTOGRAMS;
+                    SNAPBAK_F_WATCHDOG | SNAPBAK_F_HISTOGRAMS | SNAPBAK_F_HINTS;
   CopyName(query->version, kVersion);
   return 0;
 }
@@ -373,6 +375,24 @@ int Engine::HandleStatus(snapbak_status* status) {
   for (uint32_t i = 0; i < SNAPBAK_NR_COUNTERS; ++i) {
     status->counters[i] = snapbak_load_relaxed(&header->counters[i]);
   }
+  return 0;
+}
+
+// The lock makes hints come one after the other, and keeps the session there.
+int Engine::HandleHint(const snapbak_hint* hint) {
+  const snapbak_extent& extent = hint->extent;
+  if (hint->size != sizeof *hint || hint->flags != 0 || hint->dev != 0 || !AllZero(hint->reserved) ||
+      extent.length == 0) {
+    return -EINVAL;
+  }
+  const int ret = CheckRange(extent.offset, extent.length);
+  if (ret != 0) return ret;
+  std::lock_guard<std::mutex> lock(control_mutex_);
+  if (!session_ || StateOf(*session_) != SNAPBAK_STATE_ARMED) return -ENODATA;
+  snapbak_shm* header = session_->memory.header();
+  snapbak_hints_put(header, &session_->hints, &extent);
+  __atomic_fetch_add(&header->counters[SNAPBAK_C_HINTS], 1, __ATOMIC_RELAXED);
+  session_->capture->WakeLibrary();
   return 0;
 }
 

@@ -63,6 +63,8 @@ class Engine {
   int HandleFinish(uint64_t owner, snapbak_finish* finish);
   int HandleAbort(uint64_t owner, snapbak_abort* abort);
   int HandleStatus(snapbak_status* status);
+  // From anybody, for the armed session, whoever owns it.
+  int HandleHint(const snapbak_hint* hint);
   // The owner's descriptor was closed or its process died: breaks its session,
   // so that held writes and requests under way go on. Never waits.
   void HandleGone(uint64_t owner);

@@ -44,6 +44,8 @@ int EngineDriver::Abort(snapbak_abort* abort) { return engine_->HandleAbort(owne
 
 int EngineDriver::Status(snapbak_status* status) { return engine_->HandleStatus(status); }
 
+int EngineDriver::Hint(snapbak_hint* hint) { return engine_->HandleHint(hint); }
+
 void EngineDriver::Kick() { engine_->Kick(); }
 
 int EngineDriver::WaitEvent(int cancel_fd, int timeout_ms) {

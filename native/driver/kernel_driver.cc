@@ -134,6 +134,11 @@ int KernelDriver::Status(snapbak_status* status) {
   return Terminated(status->origin_id) ? 0 : -EPROTO;
 }
 
+int KernelDriver::Hint(snapbak_hint* hint) {
+  hint->dev = device_;
+  return Request(SNAPBAK_IOC_HINT, hint);
+}
+
 void KernelDriver::Kick() { Request(SNAPBAK_IOC_KICK, nullptr); }
 
 int KernelDriver::WaitEvent(int cancel_fd, int timeout_ms) {

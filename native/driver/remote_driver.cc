@@ -261,6 +261,8 @@ int RemoteDriver::Status(snapbak_status* status) {
   return Terminated(status->origin_id) ? 0 : -EPROTO;
 }
 
+int RemoteDriver::Hint(snapbak_hint* hint) { return Call(SNAPBAK_IOC_HINT, hint); }
+
 void RemoteDriver::Kick() { Wake(kick_.get()); }
 
 int RemoteDriver::WaitEvent(int cancel_fd, int timeout_ms) {

@@ -40,6 +40,7 @@ class RemoteDriver final : public Driver {
   int Finish(snapbak_finish* finish) override;
   int Abort(snapbak_abort* abort) override;
   int Status(snapbak_status* status) override;
+  int Hint(snapbak_hint* hint) override;
   void Kick() override;
   int WaitEvent(int cancel_fd, int timeout_ms) override;
 

@@ -46,6 +46,7 @@ union WireBody {
   snapbak_finish finish;
   snapbak_abort abort;
   snapbak_status status;
+  snapbak_hint hint;
 };
 
 // A longer payload than this is no request of any version that we can skip over.

@@ -49,6 +49,7 @@ const NO_COUNTERS: NativeCounters = {
   delayedMaxNs: 0,
   io: 0,
   ioNs: 0,
+  hints: 0,
 };
 
 function noTimes(): Float64Array {
@@ -79,6 +80,7 @@ export function fakeInfo(size = 16 * MiB): NativeOriginInfo {
 type Step =
   | 'open'
   | 'status'
+  | 'hint'
   | 'prepare'
   | 'start'
   | 'resizeTier'
@@ -92,6 +94,8 @@ export class FakeSession implements NativeSession {
   readonly calls: string[] = [];
   readonly work: { extents: number[]; priority: boolean }[] = [];
   throttle: NativeThrottle | undefined;
+  /** What `takeHints()` answers: offset, length, … */
+  readonly hints: number[] = [];
   info = fakeInfo();
   prepared: NativePrepareOptions | undefined;
   /** Steps that fail, and with what. */
@@ -150,6 +154,18 @@ export class FakeSession implements NativeSession {
   pushWork(extents: Float64Array, priority: boolean): number {
     this.work.push({ extents: [...extents], priority });
     return extents.reduce((sum, value, i) => (i % 2 === 1 ? sum + value : sum), 0);
+  }
+
+  async hint(extents: Float64Array): Promise<void> {
+    await this.#step('hint', `${[...extents]}`);
+  }
+
+  takeHints(): Float64Array {
+    return Float64Array.from(this.hints.splice(0));
+  }
+
+  nextPending(offset: number): number {
+    return offset;
   }
 
   setPaused(paused: boolean): void {
@@ -267,6 +283,7 @@ export function fakeOrigin(session: FakeSession): Origin {
     size: session.info.size,
     info: async () => ({ ...session.info, spec: 'unix:/run/fake.control' }),
     status: () => session.status(),
+    hint: async () => {},
     close: async () => {},
     writeDirtyPages: async () => {
       session.log.push('origin.writeDirtyPages');

@@ -21,6 +21,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernel-module/core/snapbak_hints.h"
 #include "native/driver/control_server.h"
 #include "native/driver/remote_driver.h"
 #include "native/driver/wire.h"
@@ -193,6 +194,32 @@ TEST_F(ControlServerTest, ASessionGoesFromOpenToFinishOverTheSocket) {
   EXPECT_EQ(StatusOf(driver.get()).pending_blocks, 0u);
   EXPECT_EQ(driver->Finish(&finish), 0);
   EXPECT_EQ(StatusOf(driver.get()).state, static_cast<uint32_t>(SNAPBAK_STATE_FINISHED));
+}
+
+TEST_F(ControlServerTest, AnotherConnectionGivesHintsToTheSession) {
+  Serve();
+  auto driver = Connect();
+  auto other = Connect();
+  snapbak_query query{};
+  query.size = sizeof(query);
+  ASSERT_EQ(other->Query(&query), 0);
+  EXPECT_NE(query.features & SNAPBAK_F_HINTS, 0u);
+  snapbak_hint hint{};
+  hint.size = sizeof(hint);
+  hint.extent = {65536, 65536};
+  EXPECT_EQ(other->Hint(&hint), -ENODATA);
+  SharedMemory memory;
+  Prepare(driver.get(), &memory);
+  snapbak_bitmap_set_range(memory.bitmap(), 0, memory.geometry().nr_blocks);
+  ASSERT_EQ(StartSession(driver.get()), 0);
+  EXPECT_EQ(other->Hint(&hint), 0);
+  EXPECT_EQ(StatusOf(other.get()).counters[SNAPBAK_C_HINTS], 1u);
+  uint32_t mine = 0;
+  snapbak_extent out[SNAPBAK_NR_HINTS];
+  ASSERT_EQ(snapbak_hints_take(memory.header(), &mine, out), 1u);
+  EXPECT_EQ(out[0].offset, 65536u);
+  hint.extent.offset = kImageSize;
+  EXPECT_EQ(other->Hint(&hint), -EINVAL);
 }
 
 TEST_F(ControlServerTest, TheSocketIsForItsOwnerOnly) {

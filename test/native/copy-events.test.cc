@@ -249,5 +249,71 @@ TEST_F(CopySessionTest, SaysOnceThatTheDriverIsGone) {
   EXPECT_EQ(1u, log_.Count(NoticeKind::kDriverGone));
 }
 
+// --- hints
+
+TEST_F(CopySessionTest, TellsOfHintsOnceUntilTheyAreTaken) {
+  MakeAndStart();
+  snapbak_hint hint{};
+  for (uint64_t i = 0; i < 5; i++) {
+    hint.extent = {i * kBlock, kBlock};
+    driver_.Hint(&hint);
+    log_.Await(NoticeKind::kHint);
+  }
+  std::vector<Extent> taken;
+  Eventually([&] {
+    for (const Extent& extent : session_->TakeHints()) taken.push_back(extent);
+    return taken.size() == 5;
+  });
+  for (uint64_t i = 0; i < 5; i++) EXPECT_EQ(i * kBlock, taken[i].offset);
+  const size_t told = log_.Count(NoticeKind::kHint);
+  hint.extent = {0, kSize};
+  driver_.Hint(&hint);
+  log_.Await(NoticeKind::kHint, told + 1);
+  EXPECT_EQ(1u, session_->TakeHints().size());
+  EXPECT_EQ(0u, session_->Stats().done_blocks) << "a hint decides nothing by itself";
+}
+
+TEST_F(CopySessionTest, IsWokenByAHintAndSleepsAgain) {
+  driver_.keeps_awake = true;  // as the kernel's descriptor: it must be told that the hints are taken
+  MakeAndStart();
+  snapbak_hint hint{};
+  hint.extent = {0, kBlock};
+  driver_.Hint(&hint);
+  log_.Await(NoticeKind::kHint);
+  Eventually([&] { return driver_.mine.header()->hint_tail.value == 1; });
+  Eventually([&] { return snapbak_load_relaxed(&driver_.mine.header()->library_asleep) == 1; });
+  const int waits = driver_.waits;
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_LE(driver_.waits, waits + 2) << "it does not sleep";
+}
+
+TEST_F(CopySessionTest, BearsAHintRingOfRubbish) {
+  MakeAndStart();
+  snapbak_shm* header = driver_.mine.header();
+  std::mt19937_64 random(1);
+  for (int round = 0; round < 200; round++) {
+    for (snapbak_extent& entry : header->hints) {
+      snapbak_store_relaxed(&entry.offset, random());
+      snapbak_store_relaxed(&entry.length, random());
+    }
+    snapbak_store_release(&header->hint_head.value, static_cast<__u32>(random()));
+    driver_.Wake();
+    for (const Extent& extent : session_->TakeHints()) EXPECT_LE(extent.offset + extent.length, kSize);
+  }
+  session_->PushWork({{0, kSize}}, false);
+  log_.Await(NoticeKind::kComplete);
+  ExpectAllCopied();
+}
+
+TEST_F(CopySessionTest, FindsTheNextPendingBlock) {
+  Make({{5 * kBlock, 2 * kBlock}, {9 * kBlock, kBlock}});
+  EXPECT_EQ(5u, session_->NextPending(0, kBlocks));
+  EXPECT_EQ(6u, session_->NextPending(6, kBlocks));
+  EXPECT_EQ(9u, session_->NextPending(7, kBlocks));
+  EXPECT_EQ(9u, session_->NextPending(7, 9)) << "none before the end";
+  EXPECT_EQ(kBlocks, session_->NextPending(10, ~0ull));
+  EXPECT_EQ(kBlocks, session_->NextPending(~0ull, ~0ull));
+}
+
 }  // namespace
 }  // namespace snapbak

@@ -17,6 +17,7 @@
 #include <random>
 #include <vector>
 
+#include "kernel-module/core/snapbak_hints.h"
 #include "native/copy/copy_session.h"
 
 namespace snapbak {
@@ -212,6 +213,11 @@ class FakeDriver : public Driver {
   int Finish(snapbak_finish*) override { return -ENOSYS; }
   int Abort(snapbak_abort*) override { return -ENOSYS; }
   int Status(snapbak_status*) override { return -ENOSYS; }
+  int Hint(snapbak_hint* hint) override {
+    snapbak_hints_put(mine.header(), &hints_, &hint->extent);
+    Wake();
+    return 0;
+  }
   void Kick() override { kicks++; }
   int WaitEvent(int cancel_fd, int timeout_ms) override {
     struct pollfd fds[2] = {{wake_.get(), POLLIN, 0}, {cancel_fd, POLLIN, 0}};
@@ -271,11 +277,14 @@ class FakeDriver : public Driver {
   bool KeepsAwake() const {
     const snapbak_shm* header = mine.header();
     return snapbak_load_acquire(&header->state) >= SNAPBAK_STATE_FINISHED ||
-           snapbak_load_acquire(&header->event_head.value) != snapbak_load_acquire(&header->event_tail.value);
+           snapbak_load_acquire(&header->event_head.value) !=
+               snapbak_load_acquire(&header->event_tail.value) ||
+           snapbak_load_acquire(&header->hint_head.value) != snapbak_load_acquire(&header->hint_tail.value);
   }
 
   UniqueFd wake_;
   snapbak_ring events_{}, free_{};
+  __u32 hints_ = 0;
 };
 
 }  // namespace snapbak

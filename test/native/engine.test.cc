@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -16,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernel-module/core/snapbak_hints.h"
 #include "kernel-module/core/snapbak_histogram.h"
 #include "native/driver/engine_driver.h"
 
@@ -874,6 +876,74 @@ TEST_F(EngineTest, OverlappingWritersSeeOneCaptureEachBlockAndLoseNoWrite) {
   for (auto& writer : writers) writer.join();
   for (uint64_t b = 0; b < kBlocks; ++b) EXPECT_LE(captures[b], 1) << b;
   EXPECT_EQ(Counter(SNAPBAK_C_HELD_NOW), 0u);
+}
+
+// --- hints
+
+snapbak_hint HintAt(uint64_t offset, uint64_t length) {
+  snapbak_hint hint{};
+  hint.size = sizeof hint;
+  hint.extent = {offset, length};
+  return hint;
+}
+
+TEST_F(EngineTest, AHintOfAnybodyReachesTheArmedSession) {
+  EngineDriver other(engine_);
+  snapbak_hint hint = HintAt(4096, 512);
+  EXPECT_EQ(-ENODATA, other.Hint(&hint)) << "there is no session";
+  Begin(1);
+  EXPECT_EQ(-ENODATA, other.Hint(&hint)) << "it is not armed yet";
+  Arm();
+  snapbak_store_relaxed(&memory_.header()->library_asleep, 1u);
+  EXPECT_EQ(0, other.Hint(&hint));
+  EXPECT_EQ(0, driver_->WaitEvent(never_[0], 20000)) << "it wakes the library";
+  EXPECT_EQ(1u, Counter(SNAPBAK_C_HINTS));
+  uint32_t mine = 0;
+  snapbak_extent out[SNAPBAK_NR_HINTS];
+  ASSERT_EQ(1u, snapbak_hints_take(memory_.header(), &mine, out));
+  EXPECT_EQ(4096u, out[0].offset);
+  EXPECT_EQ(512u, out[0].length);
+  snapbak_abort abort{};
+  abort.size = sizeof abort;
+  abort.reason = SNAPBAK_REASON_ABORTED;
+  ASSERT_EQ(0, driver_->Abort(&abort));
+  EXPECT_EQ(-ENODATA, other.Hint(&hint)) << "it is over";
+}
+
+TEST_F(EngineTest, AHintThatIsNoneIsRefused) {
+  BeginAllPending(1);
+  for (const auto& [offset, length] : std::vector<std::pair<uint64_t, uint64_t>>{
+           {0, 0}, {kSize, 1}, {kSize + 1, 1}, {0, kSize + 1}, {1, kSize}, {~0ull, 2}, {2, ~0ull}}) {
+    snapbak_hint hint = HintAt(offset, length);
+    EXPECT_EQ(-EINVAL, driver_->Hint(&hint)) << offset << " " << length;
+  }
+  snapbak_hint hint = HintAt(0, 1);
+  hint.flags = 1;
+  EXPECT_EQ(-EINVAL, driver_->Hint(&hint));
+  hint = HintAt(0, 1);
+  hint.dev = 1;
+  EXPECT_EQ(-EINVAL, driver_->Hint(&hint));
+  hint = HintAt(0, 1);
+  hint.reserved[3] = 1;
+  EXPECT_EQ(-EINVAL, driver_->Hint(&hint));
+  EXPECT_EQ(0u, Counter(SNAPBAK_C_HINTS));
+  hint = HintAt(0, kSize);
+  EXPECT_EQ(0, driver_->Hint(&hint));
+}
+
+TEST_F(EngineTest, HintsDependOnNothingThatTheLibraryWrites) {
+  BeginAllPending(1);
+  snapbak_shm* header = memory_.header();
+  for (uint32_t i = 0; i < 300; i++) {
+    memset(header->hints, 0xff, sizeof(header->hints));
+    header->hint_head.value = i * 7919;
+    header->hint_tail.value = ~i;
+    snapbak_hint hint = HintAt(i, 1);
+    ASSERT_EQ(0, driver_->Hint(&hint));
+    EXPECT_EQ(i + 1, header->hint_head.value) << "the driver's own position";
+    EXPECT_EQ(i, header->hints[i % SNAPBAK_NR_HINTS].offset);
+  }
+  EXPECT_EQ(SNAPBAK_STATE_ARMED, State());
 }
 
 }  // namespace

@@ -18,11 +18,13 @@ namespace snapbak {
 
 namespace {
 
-constexpr uint32_t kCommands[] = {SNAPBAK_IOC_QUERY, SNAPBAK_IOC_OPEN,  SNAPBAK_IOC_SETUP,
-                                  SNAPBAK_IOC_START, SNAPBAK_IOC_KICK,  SNAPBAK_IOC_FINISH,
-                                  SNAPBAK_IOC_ABORT, SNAPBAK_IOC_STATUS};
+constexpr uint32_t kCommands[] = {SNAPBAK_IOC_QUERY, SNAPBAK_IOC_OPEN,   SNAPBAK_IOC_SETUP,
+                                  SNAPBAK_IOC_START, SNAPBAK_IOC_KICK,   SNAPBAK_IOC_FINISH,
+                                  SNAPBAK_IOC_ABORT, SNAPBAK_IOC_STATUS, SNAPBAK_IOC_HINT};
 
 constexpr size_t kPositions = offsetof(snapbak_shm, event_head);
+constexpr size_t kHintRing = offsetof(snapbak_shm, hint_head);
+constexpr size_t kBehindHintRing = offsetof(snapbak_shm, reserved3);
 constexpr size_t kBehindPositions = offsetof(snapbak_shm, throttle_begin);
 
 void Store(uint64_t* word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELAXED); }
@@ -107,6 +109,7 @@ void HostilePeer::Requests() {
       body.setup.stall_timeout_ms = Below(3) * Below(kLongestHoldMs);
     }
     if (cmd == SNAPBAK_IOC_START) body.start.timeout_ms = Below(1000);
+    if (cmd == SNAPBAK_IOC_HINT) body.hint.extent = {Below(1 << 18), Below(1 << 18)};
     if (cmd == SNAPBAK_IOC_ABORT) body.abort.reason = static_cast<uint32_t>(Below(8));
     if (Below(3) == 0) {
       uint64_t words[sizeof(body) / 8];
@@ -159,6 +162,16 @@ void HostilePeer::Spoil(Kind kind) {
     case kTailAhead:
       snapbak_ring_release(&events_, 1 + static_cast<uint32_t>(Below(2) == 0 ? Below(4) : random_()));
       break;
+    case kHints: {  // positions and entries; then the driver is to write there
+      const size_t at = kHintRing + Below(kBehindHintRing - kHintRing);
+      Store(base + at / 8, Word());
+      snapbak_hint hint{};
+      hint.size = sizeof(hint);
+      hint.extent = {Below(4096), 1 + Below(4096)};
+      UniqueFd none[kWireMaxFds];
+      if (Call(SNAPBAK_IOC_HINT, &hint, none) == 0) counts_->hinted.fetch_add(1, std::memory_order_relaxed);
+      break;
+    }
     case kKinds:
       break;
   }

@@ -18,11 +18,11 @@ namespace snapbak {
 
 // What became of the attacks: so that a run can say that it was one, and does not end before.
 struct HostileCounts {
-  std::atomic<uint64_t> requests{0}, sessions{0}, started{0}, finished{0}, captured{0};
-  std::atomic<uint64_t> scribbles[6] = {};  // by kind
+  std::atomic<uint64_t> requests{0}, sessions{0}, started{0}, finished{0}, captured{0}, hinted{0};
+  std::atomic<uint64_t> scribbles[7] = {};  // by kind
 
   bool Enough() const {
-    bool enough = started.load() > 0 && finished.load() > 0 && captured.load() > 0;
+    bool enough = started.load() > 0 && finished.load() > 0 && captured.load() > 0 && hinted.load() > 0;
     for (const auto& count : scribbles) enough = enough && count.load() > 0;
     return enough;
   }
@@ -41,7 +41,7 @@ class HostilePeer {
  private:
   // What is spoilt in a session. Most kinds leave the rest alone: a broken
   // session is nothing that could be attacked any further.
-  enum Kind { kAnywhere, kBitmap, kFlags, kSlotTwice, kFreeOverflow, kTailAhead, kKinds };
+  enum Kind { kAnywhere, kBitmap, kFlags, kSlotTwice, kFreeOverflow, kTailAhead, kHints, kKinds };
 
   uint64_t Below(uint64_t n) { return random_() % n; }
   uint64_t Word();

@@ -70,6 +70,9 @@ class FakeModule {
       case SNAPBAK_IOC_STATUS:
         status_dev = static_cast<snapbak_status*>(argument)->dev;
         return 0;
+      case SNAPBAK_IOC_HINT:
+        hint = *static_cast<snapbak_hint*>(argument);
+        return 0;
       default:
         return 0;
     }
@@ -107,6 +110,7 @@ class FakeModule {
   uint32_t extra_slots = 0;
   int id_byte = 0;
   uint64_t opened_dev = 0, status_dev = 0;
+  snapbak_hint hint{};
 };
 
 class KernelDriverTest : public testing::Test {
@@ -191,6 +195,22 @@ TEST_F(KernelDriverTest, NamesTheOriginByItsNumber) {
   snapbak_status status{};
   ASSERT_EQ(0, driver_->Status(&status));
   EXPECT_EQ(kOrigin, module_.status_dev);
+}
+
+TEST_F(KernelDriverTest, GivesHintsForTheOriginWithoutASessionOfItsOwn) {
+  ASSERT_EQ(0, Connect());
+  snapbak_hint hint{};
+  hint.size = sizeof(hint);
+  hint.extent = {4096, 512};
+  ASSERT_EQ(0, driver_->Hint(&hint));
+  EXPECT_EQ(kOrigin, module_.hint.dev);
+  EXPECT_EQ(4096u, module_.hint.extent.offset);
+  EXPECT_EQ(512u, module_.hint.extent.length);
+  module_.failing = SNAPBAK_IOC_HINT;
+  for (int error : {ENODATA, ENOTTY}) {
+    module_.error = error;
+    EXPECT_EQ(-error, driver_->Hint(&hint));
+  }
 }
 
 TEST_F(KernelDriverTest, OpensTheLowerDeviceByItsNumberToReadItDirectly) {

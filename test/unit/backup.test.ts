@@ -143,6 +143,8 @@ describe('startBackup', () => {
       /options\.export/,
       'RangeError',
     ],
+    ['a hook that is none', { beforeFreeze: 'fsfreeze' }, /beforeFreeze must be a function/, 'TypeError'],
+    ['a hook without time', { hookTimeout: 0 }, /hookTimeout must be from 1 to 600000/, 'RangeError'],
     ['a signal that is none', { signal: {} }, /options\.signal must be an AbortSignal/, 'TypeError'],
     ['an option that is misspelt', { blocksize: 4096 }, /options\.blocksize is not an option/, 'TypeError'],
   ];
@@ -227,6 +229,39 @@ describe('startBackup', () => {
     closedAll(log);
   });
 
+  it('runs beforeFreeze when all is prepared, and writes what it left dirty before the start', async () => {
+    const hook = (name: string) => async () => void log.push(name);
+    const { log, start } = setup({ beforeFreeze: hook('beforeFreeze'), afterThaw: hook('afterThaw') });
+    await using _backup = await start();
+    assert.deepEqual(log.slice(-6), [
+      'session.prepare',
+      'origin.writeDirtyPages',
+      'beforeFreeze',
+      'origin.writeDirtyPages',
+      'session.start 10000',
+      'afterThaw',
+    ]);
+  });
+
+  it('starts nothing when beforeFreeze fails: the application is let go, all is given back', async () => {
+    const log: string[] = [];
+    const { start, ...rest } = setup({
+      beforeFreeze: () => Promise.reject(new Error('the database is down')),
+      afterThaw: ({ started }) => void log.push(`afterThaw ${started}`),
+    });
+    await assert.rejects(start(), { code: 'ERR_SNAPBAK_HOOK', message: /the database is down/ });
+    assert.deepEqual(log, ['afterThaw false']);
+    assert.ok(!rest.log.some((call) => call.startsWith('session.start')));
+    closedAll(rest.log);
+  });
+
+  it('calls no hook when it does not get as far as the start', async () => {
+    const hook = () => assert.fail('a hook was called');
+    const { session, start } = setup({ beforeFreeze: hook, afterThaw: hook });
+    session.failing.set('prepare', nativeError(errno.ENOMEM, 'setup'));
+    await assert.rejects(start(), { code: 'ERR_SNAPBAK_IO' });
+  });
+
   it('does not begin under a signal that is aborted', async () => {
     const { log, start } = setup({ signal: AbortSignal.abort(new Error('too late')) });
     await assert.rejects(start(), { code: 'ERR_SNAPBAK_ABORTED', message: /too late/ });
@@ -253,6 +288,57 @@ describe('startBackup', () => {
 });
 
 describe('Backup', () => {
+  it('copies what other processes hint at before the list, the newest first', async () => {
+    const { session, start } = setup({ rate: 64 * MiB });
+    const backup = await start();
+    session.hints.push(8 * MiB, BLOCK, 12 * MiB, BLOCK);
+    session.notify({ kind: 'hint' });
+    assert.equal(session.hints.length, 0, 'it did not take them');
+    while (session.work.length < 3) await new Promise((resolve) => setTimeout(resolve, 10));
+    const [first, second, third] = session.work;
+    assert.deepEqual(first, { extents: [12 * MiB, BLOCK], priority: true });
+    assert.deepEqual(second, { extents: [8 * MiB, BLOCK], priority: true });
+    assert.equal(third?.priority, false);
+    await backup.abort();
+    session.hints.push(0, BLOCK);
+    session.notify({ kind: 'hint' });
+  });
+
+  it('is good though afterThaw failed, tells it, and ends after it', async () => {
+    let fail = (_: Error) => {};
+    const afterThaw = () =>
+      new Promise<void>((_, reject) => {
+        fail = reject;
+      });
+    const { session, target, start } = setup({ afterThaw });
+    const backup = await start();
+    const events = all(backup);
+    session.notify({ kind: 'complete' });
+    while (target.closed === 0) await turn();
+    await turn();
+    assert.equal(backup.state, 'finishing', 'it did not wait for afterThaw');
+    fail(new Error('no connection'));
+    assert.equal((await backup.finished).state, 'complete');
+    const hook = (await events).find(({ event }) => event === 'hook');
+    assert.ok(hook?.event === 'hook' && hook.code === 'ERR_SNAPBAK_HOOK');
+    assert.match(hook.message, /no connection/);
+    assert.equal((await events).at(-1)?.event, 'finished');
+  });
+
+  it('tells how long file systems were frozen: in its events, its figures and its manifest', async () => {
+    const { session, target, start } = setup();
+    const backup = await start();
+    const events = all(backup);
+    assert.equal(backup.stats().freezeMs, 2.5);
+    session.notify({ kind: 'complete' });
+    const { stats } = await backup.finished;
+    assert.deepEqual([stats.armMs, stats.freezeMs], [1.5, 2.5]);
+    assert.equal(target.committed?.statistics.freezeMs, 2.5);
+    assert.equal(target.committed?.statistics.armMs, 1.5);
+    const started = (await events)[0];
+    assert.ok(started?.event === 'started' && started.freezeMs === 2.5);
+  });
+
   it('finishes in order: the driver, the manifest, then everything is given back', async () => {
     const { log, session, target, start } = setup();
     const backup = await start();

@@ -75,6 +75,7 @@ describe('the diagnostics channels', () => {
     publish('i', 'o', { event: 'hold', writes: 3, now: 2, longestMs: 5 });
     publish('i', 'o', { event: 'hold', writes: 0, now: 0, longestMs: 5 });
     publish('i', 'o', { event: 'invalid-block', block: 1, extent: { offset: 4096, length: 1 }, errno: -5 });
+    publish('i', 'o', { event: 'hook', hook: 'after-thaw', code: 'ERR_SNAPBAK_HOOK', message: 'no lock' });
     publish('i', 'o', { event: 'throttle', writes: 4, ms: 12.4, fill: 0.8 });
     const spill = { event: 'spill', blocks: 1, totalBlocks: 1, usedBytes: 1, capacityBytes: 2 } as const;
     publish('i', 'o', { ...spill, lost: false });
@@ -84,6 +85,7 @@ describe('the diagnostics channels', () => {
       [
         'warn: 3 writes were held because the container is full, 2 are now',
         'warn: the block at 4096 cannot be read (EIO): it is not in the backup',
+        'warn: no lock',
         'debug: 4 writes were delayed, 12 ms in all',
         'warn: the second tier of the container failed (EIO) and was given up',
       ],

@@ -65,6 +65,51 @@ describe('openOrigin', () => {
     assert.equal((await origin.info()).driver, 'user');
   });
 
+  it('gives hints by a short session, so that the first of a call is copied first', async () => {
+    const session = new FakeSession();
+    const origin = await open('unix:/x', session).origin;
+    session.calls.length = 0;
+    await origin.hint([
+      { offset: 0, length: 5 },
+      { offset: 100, length: 1 },
+    ]);
+    assert.deepEqual(session.calls, ['hint 100,1,0,5', 'close'], 'the newest hint goes first');
+    session.calls.length = 0;
+    await origin.hint([]);
+    assert.deepEqual(session.calls, []);
+  });
+
+  it('says why nobody takes a hint', async () => {
+    const session = new FakeSession();
+    const origin = await open('unix:/x', session).origin;
+    for (const [number, code] of [
+      [errno.ENODATA, 'ERR_SNAPBAK_NO_SESSION'],
+      [errno.ENOTTY, 'ERR_SNAPBAK_VERSION'],
+    ] as const) {
+      session.failing.set('hint', nativeError(number, 'hint'));
+      await assert.rejects(origin.hint([{ offset: 0, length: 1 }]), { code, path: 'unix:/x' });
+      assert.equal(session.calls.at(-1), 'close');
+    }
+  });
+
+  it('refuses hints that are none', async () => {
+    const session = new FakeSession();
+    const { size } = session.info;
+    const origin = await open('unix:/x', session).origin;
+    session.calls.length = 0;
+    const many = Array.from({ length: 65 }, () => ({ offset: 0, length: 1 }));
+    for (const [bad, name, message] of [
+      [undefined, 'TypeError', /extents must be an iterable/],
+      [[5], 'TypeError', /extents\[0\] must be \{ offset, length \}/],
+      [[{ offset: 0, length: 0 }], 'RangeError', /extents\[0\]\.length must be above 0/],
+      [[{ offset: size, length: 1 }], 'RangeError', /extents\[0\] must end at or before the end/],
+      [many, 'RangeError', /at most 64, not 65/],
+    ] as const) {
+      await assert.rejects(origin.hint(bad as never), { name, message });
+    }
+    assert.deepEqual(session.calls, []);
+  });
+
   it('refuses everything once closed', async () => {
     const origin = await open('unix:/x').origin;
     await origin[Symbol.asyncDispose]();

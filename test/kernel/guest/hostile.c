@@ -55,6 +55,7 @@ static int did_enough(void)
 static const unsigned long commands[] = {
 	SNAPBAK_IOC_QUERY, SNAPBAK_IOC_OPEN,   SNAPBAK_IOC_SETUP, SNAPBAK_IOC_START,
 	SNAPBAK_IOC_KICK,  SNAPBAK_IOC_FINISH, SNAPBAK_IOC_ABORT, SNAPBAK_IOC_STATUS,
+	SNAPBAK_IOC_HINT,
 };
 
 /* Mostly nearly right, so that it gets far; sometimes nonsense throughout. */
@@ -69,6 +70,12 @@ static void draw_request(struct random *random, unsigned long command, __u64 *ar
 		((struct snapbak_open *)argument)->dev = origin_dev;
 	if (command == SNAPBAK_IOC_STATUS)
 		((struct snapbak_status *)argument)->dev = random_below(random, 2) ? origin_dev : random_next(random);
+	if (command == SNAPBAK_IOC_HINT)
+		*(struct snapbak_hint *)argument = (struct snapbak_hint){
+			.size = sizeof(struct snapbak_hint),
+			.dev = origin_dev,
+			.extent = { random_below(random, 1 << 24), random_below(random, 1 << 24) },
+		};
 	if (command == SNAPBAK_IOC_SETUP)
 		*(struct snapbak_setup *)argument = (struct snapbak_setup){
 			.size = sizeof(struct snapbak_setup),

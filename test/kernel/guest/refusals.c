@@ -8,6 +8,7 @@
  */
 #include "expect.h"
 #include "session.h"
+#include "snapbak_hints.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,6 +61,7 @@ static void forms(__u64 dev)
 		{ "FINISH", SNAPBAK_IOC_FINISH, offsetof(struct snapbak_finish, reserved) },
 		{ "ABORT", SNAPBAK_IOC_ABORT, offsetof(struct snapbak_abort, reserved) },
 		{ "STATUS", SNAPBAK_IOC_STATUS, offsetof(struct snapbak_status, reserved) },
+		{ "HINT", SNAPBAK_IOC_HINT, offsetof(struct snapbak_hint, reserved) },
 	};
 	int control = open_control();
 	char what[64];
@@ -72,6 +74,7 @@ static void forms(__u64 dev)
 			struct snapbak_open open;
 			struct snapbak_start start;
 			struct snapbak_status status;
+			struct snapbak_hint hint;
 			char bytes[512];
 		} argument;
 		__u32 sizes[] = { 0, size - 1, size + 1, ~0u };
@@ -89,6 +92,8 @@ static void forms(__u64 dev)
 			argument.open.dev = dev;
 		if (requests[i].command == SNAPBAK_IOC_STATUS)
 			argument.status.dev = dev;
+		if (requests[i].command == SNAPBAK_IOC_HINT)
+			argument.hint = (struct snapbak_hint){ .size = size, .dev = dev, .extent = { 0, 1 } };
 		if (requests[i].command == SNAPBAK_IOC_START)
 			argument.start.timeout_ms = 1000;
 		argument.bytes[requests[i].reserved + 3] = 1;
@@ -294,6 +299,85 @@ static void ending(const char *origin)
 	session_close(&session);
 }
 
+static int hint_at(int control, __u64 dev, __u64 offset, __u64 length)
+{
+	struct snapbak_hint hint = { .size = sizeof(hint), .dev = dev, .extent = { offset, length } };
+
+	return call(control, SNAPBAK_IOC_HINT, &hint);
+}
+
+static int readable(const struct session *session)
+{
+	struct pollfd poll_fd = { .fd = session->control, .events = POLLIN };
+
+	return poll(&poll_fd, 1, 0);
+}
+
+/* A hint of another process wakes the library that sleeps. */
+static int woken_by_hint(struct session *session, __u64 dev)
+{
+	struct session *sessions[] = { session };
+	int how, woken;
+	pid_t child = fork();
+
+	if (!child) {
+		sleep_us(300000);
+		_exit(hint_at(open_control(), dev, 0, 1) ? 1 : 0);
+	}
+	woken = session_wait(sessions, 1, 20000);
+	if (child < 0 || waitpid(child, &how, 0) != child || how)
+		return -ECHILD;
+	return woken;
+}
+
+static void hinting(const char *origin)
+{
+	struct snapbak_extent out[SNAPBAK_NR_HINTS];
+	__u64 dev = dev_of(origin), size;
+	struct snapbak_hint with_flag = { .size = sizeof(with_flag), .dev = dev, .flags = 1, .extent = { 0, 1 } };
+	int other = open_control();
+	struct session session;
+	__u32 mine = 0;
+	int i;
+
+	expect("HINT for what is no origin", hint_at(other, dev_of("/dev/null"), 0, 1), -ENODEV);
+	expect("HINT for a number beyond 32 bits", hint_at(other, 1ULL << 40 | dev, 0, 1), -ENODEV);
+	expect("HINT without a session", hint_at(other, dev, 0, 1), -ENODATA);
+	expect("OPEN", session_open(&session, origin), 0);
+	expect("HINT before SETUP", hint_at(other, dev, 0, 1), -ENODATA);
+	expect("SETUP", session_setup(&session, &small), 0);
+	snapbak_bitmap_set_range(session.bitmap, 0, 1);
+	expect("HINT before START", hint_at(other, dev, 0, 1), -ENODATA);
+	expect("START", start_with(&session, 1000, 0, NULL), 0);
+	size = session.opened.origin_size;
+	expect("HINT with a flag", call(other, SNAPBAK_IOC_HINT, &with_flag), -EINVAL);
+	expect("an empty HINT", hint_at(other, dev, 0, 0), -EINVAL);
+	expect("HINT at the end", hint_at(other, dev, size, 1), -EINVAL);
+	expect("HINT over the end", hint_at(other, dev, size - 1, 2), -EINVAL);
+	expect("HINT that wraps", hint_at(other, dev, 1, ~0ULL), -EINVAL);
+	expect("nothing to read yet", readable(&session), 0);
+	expect("HINT", hint_at(other, dev, 512, size - 512), 0);
+	expect("readable for a hint", readable(&session), 1);
+	expect("hints", (int)snapbak_hints_take(session.shm, &mine, out), 1);
+	expect("its offset", (int)out[0].offset, 512);
+	expect("its length", out[0].length == size - 512, 1);
+	expect("not readable when it is taken", readable(&session), 0);
+	for (i = 1; i <= 200; i++)
+		expect("one of many", hint_at(session.control, dev, (__u64)i, 1), 0);
+	expect("the newest of many", (int)snapbak_hints_take(session.shm, &mine, out), SNAPBAK_NR_HINTS - 1);
+	expect("the very newest", (int)out[SNAPBAK_NR_HINTS - 2].offset, 200);
+	expect("hints in all", (int)session_counter(&session, SNAPBAK_C_HINTS), 201);
+	expect("the wake-up of a sleeper", woken_by_hint(&session, dev), 0);
+	session.shm->hint_head.value = 12345;
+	session.shm->hint_tail.value = 7;
+	expect("HINT over rubbish", hint_at(other, dev, 0, 1), 0);
+	expect("the driver's own position", (int)session.shm->hint_head.value, 203);
+	expect("ABORT", session_abort(&session), 0);
+	expect("HINT when it is over", hint_at(other, dev, 0, 1), -ENODATA);
+	session_close(&session);
+	close(other);
+}
+
 /* Nobody but the administrator. */
 static void permissions(void)
 {
@@ -318,6 +402,7 @@ int main(int argc, char **argv)
 	mappings(argv[1]);
 	starting(argv[1], argv[2]);
 	ending(argv[1]);
+	hinting(argv[1]);
 	permissions();
 	return expect_end();
 }

@@ -24,6 +24,21 @@ static void store_word(struct session *session, __u64 at, __u64 value)
 	__atomic_store_n((__u64 *)((char *)session->shm + at / 8 * 8), value, __ATOMIC_RELAXED);
 }
 
+/* Mostly where words mean much: a byte of the bitmap or of a ring is one of many. */
+static __u64 draw_place(struct random *random, __u64 slots_off)
+{
+	const __u64 hints = offsetof(struct snapbak_shm, hint_head);
+
+	switch (random_below(random, 4)) {
+	case 0:
+		return random_below(random, slots_off);
+	case 1:
+		return hints + random_below(random, offsetof(struct snapbak_shm, reserved3) - hints);
+	default:
+		return random_below(random, 640);
+	}
+}
+
 /* Offsets and sizes are those of SETUP: the header may say anything by now. */
 void rubbish_write(struct session *session, enum rubbish_kind kind, struct random *random)
 {
@@ -57,7 +72,6 @@ void rubbish_write(struct session *session, enum rubbish_kind kind, struct rando
 											     random_next(random)));
 		break;
 	default:
-		store_word(session, random_below(random, 2) ? random_below(random, 640) : random_below(random, slots_off),
-			   draw_word(random));
+		store_word(session, draw_place(random, slots_off), draw_word(random));
 	}
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "session.h"
 
+#include "snapbak_hints.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -116,7 +118,9 @@ int session_start(struct session *const sessions[], unsigned int count, __u64 ti
 
 int session_has_news(const struct session *session)
 {
-	return snapbak_ring_ready(&session->events) != 0 || session_state(session) >= SNAPBAK_STATE_FINISHED;
+	return snapbak_ring_ready(&session->events) != 0 ||
+	       snapbak_hints_ready(session->shm, snapbak_load_relaxed(&session->shm->hint_tail.value)) ||
+	       session_state(session) >= SNAPBAK_STATE_FINISHED;
 }
 
 int session_wait(struct session *const sessions[], unsigned int count, int timeout_ms)

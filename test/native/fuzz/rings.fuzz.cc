@@ -4,6 +4,8 @@
 // steps of eight bytes. With bit 0 of the settings a second thread spoils the
 // memory while the writes run, else one step comes after the other. Nothing may
 // crash or hang, and the origin holds what was written to it.
+#include <errno.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
@@ -32,7 +34,7 @@ struct Step {
 };
 static_assert(sizeof(Step) == 8, "steps of eight bytes");
 
-bool Spoils(const Step& step) { return step.kind % 10 < 6; }
+bool Spoils(const Step& step) { return step.kind % 12 < 6 || step.kind % 12 > 9; }
 
 // Delays are real time: what the library may ask for, but shorter.
 void ShortenDelays(snapbak_shm* header) {
@@ -44,7 +46,7 @@ void Spoil(const Step& step, const SharedMemory& memory, Engine* engine, snapbak
            snapbak_ring* free_slots) {
   uint8_t* base = reinterpret_cast<uint8_t*>(memory.header());
   const snapbak_shm& geometry = memory.geometry();
-  switch (step.kind % 10) {
+  switch (step.kind % 12) {
     case 0:  // anywhere
       base[step.where % memory.size()] = step.byte;
       break;
@@ -69,13 +71,25 @@ void Spoil(const Step& step, const SharedMemory& memory, Engine* engine, snapbak
     case 5:
       engine->Kick();
       break;
+    case 10:  // a word of the hint ring
+      memcpy(base + offsetof(snapbak_shm, hint_head) + step.where % 288 * 4, &step.length,
+             sizeof(step.length));
+      break;
+    case 11: {  // a hint of somebody
+      snapbak_hint hint{};
+      hint.size = sizeof(hint);
+      hint.extent = {step.where % (FuzzImage::kSize + 10), step.length};
+      const int ret = engine->HandleHint(&hint);
+      MUST(ret == 0 || ret == -EINVAL || ret == -ENODATA);
+      break;
+    }
   }
   ShortenDelays(memory.header());
 }
 
 void Use(const Step& step, FuzzImage* image) {
   const uint64_t offset = step.where % (FuzzImage::kSize + 10);
-  switch (step.kind % 10) {
+  switch (step.kind % 12) {
     case 6:
     case 7:
       image->Write(offset, step.length, step.byte);

@@ -59,6 +59,26 @@ describe('the view of a backup', () => {
     assert.match(err.lines[0]!, /^25% 512 KiB of 2 MiB, 1 MiB\/s, 1.5 s left \| container 50% \|/);
   });
 
+  it('says that a hook failed, and what hooks say, on standard error', () => {
+    for (const json of [false, true]) {
+      const { out, err, view } = setup(json);
+      view.note('hook: checkpoint done');
+      view.show({ event: 'hook', hook: 'after-thaw', code: 'ERR_SNAPBAK_HOOK', message: 'no connection' });
+      assert.equal(err.lines[0], 'hook: checkpoint done');
+      if (json) assert.equal(out.events[0]?.message, 'no connection');
+      else assert.equal(err.lines[1], 'snapbak: no connection');
+    }
+  });
+
+  it('tells in the end for how long file systems were frozen, if they were', () => {
+    const end = { id: 'x', state: 'complete', invalidBlocks: 0, seconds: 2 } as const;
+    for (const freezeMs of [0, 12.5]) {
+      const { out, view } = setup(false);
+      view.show({ event: 'finished', ...end, stats: { ...stats(2, 32), armMs: 1, freezeMs } });
+      assert.equal(/file systems were frozen for 12.5 ms/.test(out.text), freezeMs > 0);
+    }
+  });
+
   it('shows what writers meet', () => {
     assert.match(meterText(stats(1)), /3 captured, 2 delayed, 4 held \(1 now\)$/);
     assert.equal(barText(stats(1)), '1 MiB/s 2 s left | fill 50% | 3 captured 2 delayed 4 held');

@@ -4,6 +4,7 @@ import {
   delayValue,
   durationValue,
   formatSeconds,
+  hookTimeoutValue,
   listValue,
   rateValue,
   sizeValue,
@@ -25,6 +26,13 @@ describe('values on the command line', () => {
     assert.deepEqual(['0', '250ms', '1s'].map(delayValue), [0, 250, 1000]);
     for (const bad of ['2s', '', '-1s', '5']) {
       assert.throws(() => delayValue(bad), { code: 'commander.invalidArgument' }, bad);
+    }
+  });
+
+  it('are times for a hook up to ten minutes', () => {
+    assert.deepEqual(['1ms', '30s', '10m'].map(hookTimeoutValue), [1, 30_000, 600_000]);
+    for (const bad of ['0', '11m', '1h']) {
+      assert.throws(() => hookTimeoutValue(bad), { code: 'commander.invalidArgument' }, bad);
     }
   });
 

@@ -100,6 +100,7 @@ enum snapbak_counter {
 	 */
 	SNAPBAK_C_IO = 18,
 	SNAPBAK_C_IO_NS = 19, /* time that these took, summed, ns */
+	SNAPBAK_C_HINTS = 20, /* hints written to the hint ring */
 	SNAPBAK_NR_COUNTERS = 32,
 };
 
@@ -129,6 +130,14 @@ struct snapbak_ring_position {
 	__u32 value;
 	__u32 pad[15];
 };
+
+/* Bytes of the origin. */
+struct snapbak_extent {
+	__u64 offset;
+	__u64 length;
+};
+
+#define SNAPBAK_NR_HINTS 64
 
 /*
  * The header. Each group says who writes it; the other side only reads.
@@ -191,8 +200,13 @@ struct snapbak_shm {
 	/* 896: histograms, written by the driver */
 	__u64 histograms[SNAPBAK_NR_HISTOGRAMS][SNAPBAK_HISTOGRAM_BUCKETS];
 
-	/* 1664 */
-	__u64 reserved3[304];
+	/* 1664: the hint ring, written by the driver; see "Hints" below */
+	struct snapbak_ring_position hint_head; /* driver */
+	struct snapbak_ring_position hint_tail; /* library; for poll() alone */
+	struct snapbak_extent hints[SNAPBAK_NR_HINTS];
+
+	/* 2816 */
+	__u64 reserved3[160];
 };
 
 /* What an event says. */
@@ -218,13 +232,25 @@ struct snapbak_event {
  * The free ring: __u32 slot numbers, library to driver. At SETUP every slot is
  * with the driver; the library returns a slot once it has copied it.
  *
+ * Hints: extents that other processes asked for by HINT, lying inside the
+ * origin. The driver writes the next entry and releases hint_head, whether the
+ * library has read the one that was there or not: later hints win, and the
+ * driver depends on nothing that the library says. (A ring that refuses when
+ * it is full would need the library's word for what is free, and would turn
+ * the newest hints away.) The library reads the entries from its own position
+ * up to hint_head, fences, and looks at hint_head again: what lies
+ * SNAPBAK_NR_HINTS or more behind it then was overwritten meanwhile. It tells
+ * its position in hint_tail, from which poll() learns that there is news, and
+ * nothing else.
+ *
  * Wake-ups. Neither side wakes the other while it is awake:
  *  - The library, before it sleeps: library_asleep = 1, full fence, look at
- *    the event ring and at the state again, then poll(). The driver, after it
+ *    the event ring, the hints and the state again, then poll(). The driver, after it
  *    published or changed the state: full fence; if library_asleep, exchange
  *    it with 0 and, if that was 1, wake. The kernel driver's descriptor is
- *    readable while the event ring holds events, and for ever once the session
- *    is over; a poll() that finds neither sets library_asleep again.
+ *    readable while the event ring holds events or hint_tail is not hint_head,
+ *    and for ever once the session is over; a poll() that finds nothing of that
+ *    sets library_asleep again.
  *  - The driver, before a write waits: driver_waiting + 1, full fence, look at
  *    the bit and at the free ring again, then wait. The library, after it
  *    cleared bits, returned slots or took events: full fence; if
@@ -249,6 +275,7 @@ enum snapbak_driver {
 #define SNAPBAK_F_THROTTLE (1ULL << 4) /* the throttle fields are honoured */
 #define SNAPBAK_F_WATCHDOG (1ULL << 5) /* stall_timeout_ms is honoured */
 #define SNAPBAK_F_HISTOGRAMS (1ULL << 6) /* the histograms are kept */
+#define SNAPBAK_F_HINTS (1ULL << 7) /* HINT is known */
 
 /* QUERY: what the driver is. Allowed at any time. */
 struct snapbak_query {
@@ -366,6 +393,21 @@ struct snapbak_status {
 	__u64 reserved[7];
 };
 
+/*
+ * HINT: the library that backs the origin up should copy this extent next.
+ * From any control descriptor, of whatever process the driver obeys; no session
+ * of its own is needed. Advice: the library does with it what it likes, and the
+ * oldest hint gives way when there are too many. -ENODATA if no session is
+ * armed; -EINVAL for what does not lie inside the origin, or is empty.
+ */
+struct snapbak_hint {
+	__u32 size;
+	__u32 flags; /* 0 */
+	__u64 dev; /* in, as for OPEN */
+	struct snapbak_extent extent; /* in */
+	__u64 reserved[4];
+};
+
 #define SNAPBAK_IOC_TYPE 0xD5
 #define SNAPBAK_IOC_QUERY _IOWR(SNAPBAK_IOC_TYPE, 0x01, struct snapbak_query)
 #define SNAPBAK_IOC_OPEN _IOWR(SNAPBAK_IOC_TYPE, 0x02, struct snapbak_open)
@@ -375,6 +417,7 @@ struct snapbak_status {
 #define SNAPBAK_IOC_FINISH _IOWR(SNAPBAK_IOC_TYPE, 0x06, struct snapbak_finish)
 #define SNAPBAK_IOC_ABORT _IOWR(SNAPBAK_IOC_TYPE, 0x07, struct snapbak_abort)
 #define SNAPBAK_IOC_STATUS _IOWR(SNAPBAK_IOC_TYPE, 0x08, struct snapbak_status)
+#define SNAPBAK_IOC_HINT _IOWR(SNAPBAK_IOC_TYPE, 0x09, struct snapbak_hint)
 
 /* ------------------------------------------------------------------------
  * Sizes, asserted wherever the header is compiled.
@@ -392,7 +435,10 @@ SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, event_head) == 320, "ring 
 SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, throttle_begin) == 576, "throttle");
 SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, counters) == 640, "counters");
 SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, histograms) == 896, "histograms");
-SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, reserved3) == 1664, "histograms' end");
+SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, hint_head) == 1664, "histograms' end");
+SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, hints) == 1792, "hints");
+SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, reserved3) == 2816, "hints' end");
+SNAPBAK_ASSERT(sizeof(struct snapbak_extent) == 16, "snapbak_extent");
 SNAPBAK_ASSERT(sizeof(struct snapbak_event) == 16, "snapbak_event");
 SNAPBAK_ASSERT(sizeof(struct snapbak_query) == 128, "snapbak_query");
 SNAPBAK_ASSERT(sizeof(struct snapbak_open) == 184, "snapbak_open");
@@ -401,5 +447,6 @@ SNAPBAK_ASSERT(sizeof(struct snapbak_start) == 88, "snapbak_start");
 SNAPBAK_ASSERT(sizeof(struct snapbak_finish) == 40, "snapbak_finish");
 SNAPBAK_ASSERT(sizeof(struct snapbak_abort) == 40, "snapbak_abort");
 SNAPBAK_ASSERT(sizeof(struct snapbak_status) == 456, "snapbak_status");
+SNAPBAK_ASSERT(sizeof(struct snapbak_hint) == 64, "snapbak_hint");
 
 #endif /* _UAPI_LINUX_SNAPBAK_H */
