@@ -71,7 +71,9 @@ export {
 } from './origin.js';
 export type { ReplayProgress, ReplayResult } from './restore/replay.js';
 export { type RestoreOptions, restore } from './restore/restore.js';
+export { type BackupServer, type ServeBackupOptions, serveBackup } from './restore/serve-backup.js';
 export { type VerifyOptions, verify } from './restore/verify.js';
+export type { ServerExit } from './serve/nbdkit-process.js';
 export type { BackupStats } from './stats.js';
 export { type CustomTarget, type CustomTargetOptions, customTarget } from './target/custom-target.js';
 export { type DeviceTargetOptions, deviceTarget } from './target/device-target.js';

@@ -41,6 +41,7 @@ const NAMES = [
   'directoryTarget',
   'deviceTarget',
   'restore',
+  'serveBackup',
   'verify',
   'readManifest',
 ];
