@@ -69,6 +69,13 @@ export {
   type WriteOptions,
   type WriteZeroesOptions,
 } from './origin.js';
+export {
+  type OnDemandResult,
+  type OnDemandStats,
+  type RestoreOnDemand,
+  type RestoreOnDemandOptions,
+  restoreOnDemand,
+} from './restore/on-demand.js';
 export type { ReplayProgress, ReplayResult } from './restore/replay.js';
 export { type RestoreOptions, restore } from './restore/restore.js';
 export { type BackupServer, type ServeBackupOptions, serveBackup } from './restore/serve-backup.js';

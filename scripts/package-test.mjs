@@ -41,6 +41,7 @@ const NAMES = [
   'directoryTarget',
   'deviceTarget',
   'restore',
+  'restoreOnDemand',
   'serveBackup',
   'verify',
   'readManifest',
