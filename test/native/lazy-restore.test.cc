@@ -315,6 +315,40 @@ TEST_F(LazyRestoreTest, KeepsAModelWhileManyThreadsAndTheBackgroundWork) {
   EXPECT_EQ(Destination(), model);
 }
 
+// A reader wants a row of blocks just while a writer writes the middle of it whole.
+TEST_F(LazyRestoreTest, AWholeWriteSurvivesWhoeverBringsItsBlocksAtThatMoment) {
+  constexpr uint64_t kRow = 45, kFrom = 8, kCount = 32;
+  const std::vector<uint8_t> data(kCount * kBlock, 0x99);
+  for (uint64_t round = 0; round < 15; ++round) {
+    ASSERT_EQ(0, WriteAll(state_.fd(), std::vector<uint8_t>(RestoreState::FileBytes(kBlocks)).data(),
+                          RestoreState::FileBytes(kBlocks), 0));
+    auto restore = Open();
+    auto model = image_bytes_;
+    std::atomic<uint64_t> met{0};
+    // both of them at one time, one of them then a little later
+    const auto meet = [&met](uint64_t row, uint64_t late) {
+      met++;
+      while (met < 2 * (row + 1)) std::this_thread::yield();
+      for (uint64_t i = 0; i < late; ++i) std::atomic_signal_fence(std::memory_order_seq_cst);
+    };
+    std::thread reader([&] {
+      std::vector<uint8_t> bytes((kRow - 1) * kBlock);
+      for (uint64_t row = 0; row < kBlocks / kRow; ++row) {
+        meet(row, row * 3000);
+        EXPECT_EQ(0, restore->Read(row * kRow * kBlock, bytes.data(), bytes.size()));
+      }
+    });
+    for (uint64_t row = 0; row < kBlocks / kRow; ++row) {
+      meet(row, round * 1000);
+      const uint64_t offset = (row * kRow + kFrom) * kBlock;
+      EXPECT_EQ(0, restore->Write(offset, data.data(), data.size(), false));
+      std::copy(data.begin(), data.end(), model.begin() + offset);
+    }
+    reader.join();
+    ASSERT_EQ(ReadOf(restore.get(), 0, kSize), model);
+  }
+}
+
 // Processes that use the restore, killed at whatever moment, one after another.
 TEST_F(LazyRestoreTest, KeepsAModelThroughKills) {
 #ifdef SNAPBAK_TSAN
