@@ -319,6 +319,45 @@ export interface NativeExportable {
   close(): Promise<void>;
 }
 
+/** Descriptors are duplicated. */
+export interface NativeLazyRestoreOptions {
+  imageFd: number;
+  checksumsFd: number;
+  destinationFd: number;
+  /** The state file, see native/copy/restore_state.h. */
+  stateFd: number;
+  /** Names this boot of the machine. */
+  boot: string;
+  imageSize: number;
+  blockSize: number;
+  threads: number;
+  check: boolean;
+  /** What was never written reads as zeroes on the destination. */
+  fresh: boolean;
+  /** What is restored. */
+  extents: FlatExtents;
+  /** Called on the JavaScript thread. */
+  onNotice(notice: NativeLazyNotice): void;
+}
+
+/** `failed`: the background gave up; `settled`: all is there, durably, but for bad blocks. */
+export interface NativeLazyNotice {
+  kind: 'bad-block' | 'failed' | 'settled';
+  block: number;
+  errno: number;
+}
+
+/** A restore that is used while it runs; see LazyRestoreStats. */
+export interface NativeLazyRestore extends NativeExportable {
+  stats(): {
+    totalBlocks: number;
+    hereBlocks: number;
+    badBlocks: number;
+    demandBlocks: number;
+    writtenBlocks: number;
+  };
+}
+
 /** A device of device-mapper. */
 export interface NativeDmInfo {
   name: string;
@@ -419,6 +458,7 @@ export interface NativeBinding {
    */
   createSession(where: { origin: NativeOrigin } | { socket: string } | { device: number }): NativeSession;
   replay(options: NativeReplayOptions): NativeReplay;
+  openLazyRestore(options: NativeLazyRestoreOptions): Promise<NativeLazyRestore>;
   crc32c(data: Uint8Array): number;
   crc32cImplementation(): string;
   /** Bytes of a file or a block device. */

@@ -76,9 +76,18 @@ export {
   type WriteOptions,
   type WriteZeroesOptions,
 } from './origin.js';
+export {
+  type OnDemandResult,
+  type OnDemandStats,
+  type RestoreOnDemand,
+  type RestoreOnDemandOptions,
+  restoreOnDemand,
+} from './restore/on-demand.js';
 export type { ReplayProgress, ReplayResult } from './restore/replay.js';
 export { type RestoreOptions, restore } from './restore/restore.js';
+export { type BackupServer, type ServeBackupOptions, serveBackup } from './restore/serve-backup.js';
 export { type VerifyOptions, verify } from './restore/verify.js';
+export type { ServerExit } from './serve/nbdkit-process.js';
 export type { BackupStats } from './stats.js';
 export { type CustomTarget, type CustomTargetOptions, customTarget } from './target/custom-target.js';
 export { type DeviceTargetOptions, deviceTarget } from './target/device-target.js';

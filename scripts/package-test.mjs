@@ -41,6 +41,8 @@ const NAMES = [
   'directoryTarget',
   'deviceTarget',
   'restore',
+  'restoreOnDemand',
+  'serveBackup',
   'verify',
   'readManifest',
 ];

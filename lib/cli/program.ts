@@ -12,6 +12,7 @@ import { EXIT, EXIT_HELP, exitStatusOf } from './exit-status.js';
 import { registerHint } from './hint-command.js';
 import { registerInspect } from './inspect-command.js';
 import { registerModule } from './module-command.js';
+import { registerMountBackup } from './mount-backup-command.js';
 import { Output } from './output.js';
 import { registerRestore } from './restore-command.js';
 import { registerServe } from './serve-command.js';
@@ -38,6 +39,7 @@ export function createProgram(cli: Cli, json = false): Command {
   registerAttach(program, cli);
   registerBackup(program, cli);
   registerRestore(program, cli);
+  registerMountBackup(program, cli);
   registerVerify(program, cli);
   registerInspect(program, cli);
   registerStatus(program, cli);

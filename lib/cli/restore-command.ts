@@ -8,9 +8,13 @@ import type { Cli } from './cli.js';
 import { EXIT } from './exit-status.js';
 import { interruptible } from './interrupt.js';
 import { replayView } from './replay-view.js';
+import { restoreWithExport } from './restore-export.js';
 import { formatSeconds } from './values.js';
 
 interface Flags {
+  export?: string;
+  state?: string;
+  resume?: boolean;
   verify: boolean;
   force?: boolean;
   imageDevice?: string;
@@ -21,8 +25,14 @@ const HELP = `
 Every block is compared with its checksum before it is written. A device keeps
 what the block list does not name.
 
-Example:
-  snapbak restore /backup/monday /var/tmp/restored.img`;
+With --export it can be used at once, over NBD: what clients ask for comes first,
+and what they write is kept. It runs until it is told to stop. Interrupted, it goes
+on when the same command is given again: which blocks are there is kept in a state
+file, beside a restored file, or for a device in /var/lib/snapbak/restore.
+
+Examples:
+  snapbak restore /backup/monday /var/tmp/restored.img
+  snapbak restore /backup/monday /dev/vg0/new --export /run/new.sock`;
 
 export function registerRestore(program: Command, cli: Cli): void {
   program
@@ -33,11 +43,31 @@ export function registerRestore(program: Command, cli: Cli): void {
     .option('--no-verify', 'do not compare the blocks with their checksums')
     .option('--force', 'overwrite a file that exists, or a device with a file system, LVM or RAID')
     .option('--image-device <path>', 'the block device with the image, if it was made with --target-device')
+    .option('--export <socket>', 'show it over NBD at this Unix socket while it is restored, and after')
+    .option('--state <file>', 'with --export: where it is kept which blocks are there')
+    .option('--resume', 'with --export: go on with an interrupted restore, never begin one')
     .option('--json', 'one JSON object a line')
     .addHelpText('after', HELP)
     .action((backup: string, to: string, flags: Flags) =>
       interruptible(async (signal) => {
-        const { verify, force = false, imageDevice, json = false } = flags;
+        const { verify, force = false, imageDevice, json = false, state, resume } = flags;
+        if (flags.export !== undefined) {
+          const what = {
+            backup,
+            to,
+            socket: flags.export,
+            state,
+            resume,
+            force,
+            verify,
+            imageDevice,
+            signal,
+          };
+          return await restoreWithExport(what, json, cli);
+        }
+        if (state !== undefined || resume !== undefined) {
+          throw new RangeError('--state and --resume are for a restore with --export');
+        }
         const view = replayView(cli.output, json);
         const onProgress = view.progress.bind(view);
         const options = { backup, imageDevice, to, verify, force, signal, onProgress };

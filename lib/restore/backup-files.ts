@@ -140,18 +140,28 @@ export async function checkChecksums(
   files: BackupFiles,
   signal?: AbortSignal,
 ): Promise<void> {
+  await checkChecksumsSize(directory, files);
+  if ((await sha256Of(files.checksums, signal)) === files.manifest.checksums.sha256) return;
+  throw damagedChecksums(directory, files, 'its SHA-256 is not the one in the manifest');
+}
+
+/**
+ * The part of it that costs nothing, and the first: a sparse file may be so long
+ * that its digest takes years.
+ */
+export async function checkChecksumsSize(directory: string, files: BackupFiles): Promise<void> {
   const { manifest, checksums } = files;
-  const path = join(directory, manifest.checksums.name);
-  const damaged = (why: string) =>
-    new SnapbakError(
-      'ERR_SNAPBAK_CORRUPT',
-      `the checksum file ${path} is damaged: ${why}; nothing is known of the image`,
-      { path },
-    );
-  // before it is read: a sparse file may be so long that its digest takes years
   const expected = checksumsSize(manifest.size, manifest.blockSize);
   const { size } = await checksums.stat();
-  if (size !== expected) throw damaged(`it has ${size} bytes, and should have ${expected}`);
-  if ((await sha256Of(checksums, signal)) === manifest.checksums.sha256) return;
-  throw damaged('its SHA-256 is not the one in the manifest');
+  if (size === expected) return;
+  throw damagedChecksums(directory, files, `it has ${size} bytes, and should have ${expected}`);
+}
+
+function damagedChecksums(directory: string, { manifest }: BackupFiles, why: string): SnapbakError {
+  const path = join(directory, manifest.checksums.name);
+  return new SnapbakError(
+    'ERR_SNAPBAK_CORRUPT',
+    `the checksum file ${path} is damaged: ${why}; nothing is known of the image`,
+    { path },
+  );
 }

@@ -58,6 +58,33 @@ export async function openDestination(
 }
 
 /**
+ * Opens again where a restore was interrupted: nothing is emptied, and a device
+ * may hold what was restored. That it is the same one is the caller's to know.
+ *
+ * @throws SnapbakError ERR_SNAPBAK_RESTORE with the reason
+ */
+export async function reopenDestination(
+  to: string,
+  files: BackupFiles,
+  native: NativeBinding,
+  host: Host = thisHost,
+): Promise<Destination> {
+  const path = resolve(to);
+  await checkLink(path);
+  const stats = await stat(path).catch((cause: unknown) => {
+    throw systemError('ERR_SNAPBAK_RESTORE', `cannot go on with the restore to ${path}`, cause, path);
+  });
+  if (stats.isBlockDevice()) return openBlockDevice(path, files, true, native, host);
+  if (!stats.isFile()) throw refused(path, 'is neither a file nor a block device');
+  if (stats.size !== files.manifest.size) {
+    throw refused(path, `has ${stats.size} bytes now, and had ${files.manifest.size}`);
+  }
+  const file = await openExisting(path, stats);
+  const close = once(() => file.close());
+  return { fd: file.fd, fresh: false, commit: () => synced(file, path), async discard() {}, close };
+}
+
+/**
  * A link leads where its maker wants, which may be a file that the caller never
  * meant. Only the system's own names of devices (`/dev/vg0/root`,
  * `/dev/disk/by-id/…`) are links that are followed.
@@ -80,6 +107,10 @@ async function createFile(path: string, size: number): Promise<Destination> {
 }
 
 async function overwriteFile(path: string, checked: Stats, size: number): Promise<Destination> {
+  return emptied(await openExisting(path, checked), path, size, false);
+}
+
+async function openExisting(path: string, checked: Stats): Promise<FileHandle> {
   const { O_RDWR, O_NOFOLLOW, O_NONBLOCK } = constants;
   const file = await open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK).catch((cause: unknown) => {
     throw systemError('ERR_SNAPBAK_RESTORE', `cannot write ${path}`, cause, path);
@@ -89,7 +120,7 @@ async function overwriteFile(path: string, checked: Stats, size: number): Promis
     await file.close();
     throw refused(path, 'became another file while it was checked');
   }
-  return emptied(file, path, size, false);
+  return file;
 }
 
 /** A file of `size` zero bytes, sparse. */

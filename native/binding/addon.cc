@@ -11,6 +11,7 @@
 #include "device_util.h"
 #include "exportable.h"
 #include "kernel_query.h"
+#include "lazy_restore_wrap.h"
 #include "origin_wrap.h"
 #include "pinned_file_wrap.h"
 #include "replay_wrap.h"
@@ -46,11 +47,13 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   data->origin_class = Napi::Persistent(OriginWrap::Define(env));
   data->session_class = Napi::Persistent(SessionWrap::Define(env));
   data->replay_class = Napi::Persistent(ReplayWrap::Define(env));
+  data->lazy_restore_class = Napi::Persistent(LazyRestoreWrap::Define(env));
   data->exportable_class = Napi::Persistent(ExportableWrap::Define(env));
 
   exports.Set("openOrigin", Napi::Function::New(env, &OriginWrap::Open));
   exports.Set("createSession", Napi::Function::New(env, &SessionWrap::Create));
   exports.Set("replay", Napi::Function::New(env, &ReplayWrap::Create));
+  exports.Set("openLazyRestore", Napi::Function::New(env, &LazyRestoreWrap::Open));
   exports.Set("crc32c", Napi::Function::New(env, &JsCrc32c));
   exports.Set("crc32cImplementation", Napi::Function::New(env, &JsCrc32cImplementation));
   exports.Set("deviceSize", Napi::Function::New(env, &DeviceSize));

@@ -29,6 +29,7 @@ struct AddonData {
   Napi::FunctionReference session_class;
   Napi::FunctionReference replay_class;
   Napi::FunctionReference exportable_class;
+  Napi::FunctionReference lazy_restore_class;
   std::set<Stoppable*> sessions;  // stopped before the origins that they use
   std::set<Stoppable*> origins;
 

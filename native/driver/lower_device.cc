@@ -23,10 +23,15 @@ bool NotSupported(int error) {
 }  // namespace
 
 int LowerDevice::Open(const std::string& path, bool read_only, LowerDevice* out) {
+  UniqueFd fd(open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+  if (!fd.valid()) return -errno;
+  return Adopt(std::move(fd), path, read_only, out);
+}
+
+int LowerDevice::Adopt(UniqueFd fd, const std::string& path, bool read_only, LowerDevice* out) {
   LowerDevice device;
   device.path_ = path;
-  device.fd_.Reset(open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
-  if (!device.fd_.valid()) return -errno;
+  device.fd_ = std::move(fd);
   struct stat st;
   if (fstat(device.fd_.get(), &st) != 0) return -errno;
   if (S_ISBLK(st.st_mode)) {

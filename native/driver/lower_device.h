@@ -23,6 +23,8 @@ class LowerDevice {
 
   // -EBUSY: another Snapbak driver serves it (an advisory lock says so).
   static int Open(const std::string& path, bool read_only, LowerDevice* out);
+  // The same of what is open already; `path` is its name, for messages.
+  static int Adopt(UniqueFd fd, const std::string& path, bool read_only, LowerDevice* out);
 
   uint64_t size() const { return size_; }
   bool is_block_device() const { return is_block_device_; }
