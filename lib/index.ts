@@ -28,6 +28,8 @@ export {
   startBackup,
 } from './backup.js';
 export { BlockList } from './blocks/block-list.js';
+export { type UsedBlocks, usedBlocks } from './blocks/used/used-blocks.js';
+export type { UsedPart } from './blocks/used/verdict.js';
 export type {
   Container,
   ContainerContext,
