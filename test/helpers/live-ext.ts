@@ -6,7 +6,7 @@ import type { ChildProcess } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Cleanup } from './cleanup.js';
-import { ended, must, start, until } from './programs.js';
+import { ended, must, run, start, until } from './programs.js';
 import { churnArguments, emptyImage } from './used-image.js';
 
 export interface LiveExtOptions {
@@ -41,8 +41,8 @@ export class LiveExt {
       mkdirSync(mountPoint);
       await must('mount', ['-o', `loop,${options}`, image, mountPoint]);
       cleanup.defer(`unmount ${mountPoint}`, async () => {
+        await must('mount', ['-o', 'remount,ro', mountPoint]);
         await must('umount', [mountPoint]);
-        await until('no loop device', async () => (await must('losetup', ['-j', image])) === '');
       });
       const writer = start(process.execPath, churnArguments(mountPoint, seed));
       const gone = ended(writer);
@@ -80,8 +80,9 @@ export async function reflinkFolder(cleanup: Cleanup, size: number): Promise<str
   mkdirSync(outer);
   await must('mount', ['-o', 'loop', image, outer]);
   cleanup.defer(`unmount ${outer}`, async () => {
-    await must('umount', [outer]);
-    await until('no loop device', async () => (await must('losetup', ['-j', image])) === '');
+    // loop devices over what it holds let go of it a moment later
+    const unmounted = until('unmounted', async () => (await run('umount', [outer])).code === 0, 5000);
+    await unmounted.catch(() => must('umount', ['-l', outer]));
   });
   return outer;
 }

@@ -3,13 +3,22 @@
  * file of the same size that is full of garbage.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, fstatSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  renameSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { BlockList } from '../../lib/blocks/block-list.js';
 import { type UsedBlocks, usedBlocks } from '../../lib/blocks/used/used-blocks.js';
 import { hashTree } from './mounted-fs.js';
-import { must, until } from './programs.js';
+import { must } from './programs.js';
 
 const CHURN = fileURLToPath(new URL('churn.mjs', import.meta.url));
 const STEP = 1 << 20;
@@ -72,17 +81,25 @@ export async function withMount<T>(
   try {
     return await use(mountPoint);
   } finally {
+    // whatever other mount namespace keeps it mounted: from here on it is written to no more
+    if (!/\bro\b/.test(options)) await must('mount', ['-o', 'remount,ro', mountPoint]);
     await must('umount', [mountPoint]);
-    // the loop device lets go of its file a moment later
-    await until(`${what} is no loop device's`, async () => (await must('losetup', ['-j', what])) === '');
   }
 }
 
-/** Fills the file system on an image by making and removing files. */
-export async function fill(image: string, folder: string, seed: number, operations: number): Promise<void> {
-  await withMount(image, join(folder, 'mnt'), 'loop', async (path) => {
+/** Fills the file system on an image by making and removing files; the loop device keeps the old inode. */
+export async function fill(
+  image: string,
+  folder: string,
+  seed: number,
+  operations: number,
+  options = 'loop',
+): Promise<void> {
+  await withMount(image, join(folder, 'mnt'), options, async (path) => {
     await must(process.execPath, [CHURN, path, `${seed}`, `${operations}`]);
   });
+  await must('cp', ['--sparse=always', image, `${image}-filled`]);
+  renameSync(`${image}-filled`, image);
 }
 
 /** The program that {@link fill} runs, for ever. */

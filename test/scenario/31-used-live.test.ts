@@ -1,6 +1,6 @@
 // Used-block lists of an ext3 and ext4 that are mounted and written to: what recovery makes of
 // the listed blocks alone is what it makes of the whole device. SNAPBAK_USED_ROUNDS: how many
-// file systems with options by chance (6).
+// file systems with options by chance (3).
 import assert from 'node:assert/strict';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,9 +9,9 @@ import { LiveExt, reflinkFolder } from '../helpers/live-ext.js';
 import { needMounts, needPrograms, run } from '../helpers/programs.js';
 import { copyUsed, filesOf } from '../helpers/used-image.js';
 
-const ROUNDS = Number(process.env.SNAPBAK_USED_ROUNDS ?? 6);
+const ROUNDS = Number(process.env.SNAPBAK_USED_ROUNDS ?? 3);
 const FIRST_SEED = Number(process.env.SNAPBAK_USED_SEED ?? 1);
-const CLONES = 3;
+const CLONES = 2;
 
 /** What mkfs and the mount are told, by the bits of a seed. */
 function draw(seed: number) {
