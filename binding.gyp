@@ -7,6 +7,7 @@
         "<!@(node -p \"require('fs').readdirSync('native/blocks').filter(f=>f.endsWith('.cc')).map(f=>'native/blocks/'+f).join(' ')\")",
         "<!@(node -p \"require('fs').readdirSync('native/copy').filter(f=>f.endsWith('.cc')).map(f=>'native/copy/'+f).join(' ')\")",
         "<!@(node -p \"require('fs').readdirSync('native/driver').filter(f=>f.endsWith('.cc')).map(f=>'native/driver/'+f).join(' ')\")",
+        "<!@(node -p \"require('fs').readdirSync('native/export').filter(f=>f.endsWith('.cc')).map(f=>'native/export/'+f).join(' ')\")",
         "kernel-module/core/snapbak_bitmap.c",
         "kernel-module/core/snapbak_layout.c",
         "kernel-module/core/snapbak_slots.c",

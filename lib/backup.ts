@@ -12,6 +12,7 @@ import {
 } from './backup/options.js';
 import { type Resources, release, remembering } from './backup/resources.js';
 import { type BackupResult, type BackupState, RunningBackup } from './backup/running.js';
+import { BackupView, openNativeView, type PointInTimeView } from './backup/view.js';
 import type { NativeNotice, NativeOriginInfo } from './binding.js';
 import { BlockList } from './blocks/block-list.js';
 import { memoryContainer } from './container/memory-container.js';
@@ -19,10 +20,12 @@ import { type ResolvedWatermarks, resolveWatermarks } from './container/watermar
 import type { BackupEvent } from './events.js';
 import type { Extent } from './extent.js';
 import { fromNative } from './native-errors.js';
+import { findExportPlugin, findNbdkit } from './serve/nbdkit.js';
 import type { BackupStats } from './stats.js';
 
 export type { BackupOptions } from './backup/options.js';
 export type { BackupResult, BackupState } from './backup/running.js';
+export type { PointInTimeView, ViewExport } from './backup/view.js';
 
 /** One sweep read, and the threads that copy: enough to fill an NVMe disk from two cores. */
 const READ_BYTES = 2 ** 19;
@@ -40,6 +43,8 @@ export interface Backup extends AsyncDisposable {
   readonly state: BackupState;
   /** The point in time: the backup is the origin as it stood then. */
   readonly startedAt: Date;
+  /** How NBD clients name the start instant, with the option `export`. */
+  readonly exportUri: string | undefined;
   /** Figures as of now; after the end, as of the end. */
   stats(): BackupStats;
   /**
@@ -62,6 +67,25 @@ export interface Backup extends AsyncDisposable {
    * @throws TypeError or RangeError
    */
   setRate(bytesPerSecond: number | undefined): void;
+  /**
+   * Opens the origin as of the start instant, to be read while the backup runs:
+   * what was not written since from the origin, the rest from where it was kept.
+   * Several may be open. It holds no write back and slows none.
+   *
+   * `finished` waits for no view. A view that is open then goes on over the
+   * target, which is closed (a device given back, `close()` of a target written
+   * in JavaScript called) after the last of them; origin and container are given
+   * back at once.
+   *
+   * @throws SnapbakError `ERR_SNAPBAK_VIEW` if the target cannot be read back (one
+   * written in JavaScript without `read`), or the backup has ended.
+   * @example
+   * ```ts
+   * await using view = await backup.view();
+   * const superblock = await view.read(1024, 1024);
+   * ```
+   */
+  view(): Promise<PointInTimeView>;
   /**
    * Gives the backup up and waits until everything is given back. The origin
    * goes on; the backup is never good afterwards. While the backup is being
@@ -94,7 +118,8 @@ export interface Backup extends AsyncDisposable {
  * @throws TypeError or RangeError that names an option and its value.
  * @throws SnapbakError `ERR_SNAPBAK_BUSY` if the origin has a session,
  * `_CONTAINER`, `_TARGET_REFUSED`, `_TARGET`, `_START_TIMEOUT`, `_ABORTED` (by
- * `signal`), `_DRIVER_GONE`, and what `openOrigin` throws.
+ * `signal`), `_DRIVER_GONE`, what `openOrigin` throws, and with `export` what
+ * `Backup.view()` and `PointInTimeView.export()` throw.
  * @example
  * ```ts
  * await using origin = await openOrigin('unix:/run/vm1.control');
@@ -109,6 +134,11 @@ export async function startBackup(options: BackupOptions): Promise<Backup> {
   const createdAt = new Date();
   const notices = new Notices();
   const held: Partial<Resources> = {};
+  if (checked.export !== undefined) {
+    // what is missing is told before anything is begun
+    findNbdkit();
+    findExportPlugin();
+  }
   try {
     const resources = await openAll(checked, held);
     const { session, container, blockSize } = resources;
@@ -122,6 +152,9 @@ export async function startBackup(options: BackupOptions): Promise<Backup> {
       throw fromNative(error, { path: spec, doing: 'fix the point in time', stage: 'start' });
     });
     checkSignal(signal);
+    if (checked.export !== undefined) {
+      resources.exported = held.exported = await exportView(resources, spec, checked.export, signal);
+    }
     const backup = new RunningBackup({
       ...resources,
       id: randomUUID(),
@@ -229,6 +262,27 @@ async function prepare(
   container.tiers?.forEach((tier, number) => {
     tier.begin?.((capacity) => session.resizeTier(number, capacity));
   });
+}
+
+/** Before the sweep begins, so that who sees the start can connect; writers do not wait for it. */
+async function exportView(
+  { session, info }: Resources,
+  spec: string,
+  socket: string,
+  signal: AbortSignal | undefined,
+): Promise<NonNullable<Resources['exported']>> {
+  const view = new BackupView({
+    native: await openNativeView(session, spec),
+    spec,
+    size: info.size,
+    blocks: () => BlockList.all(info.size),
+  });
+  try {
+    return { view, uri: (await view.export(socket, signal)).uri };
+  } catch (error) {
+    await view.close();
+    throw error;
+  }
 }
 
 /** Waits for `work`, which cannot be cancelled itself. */

@@ -172,6 +172,8 @@ export type NativeTarget =
       /** Called on the JavaScript thread, one promise a call; `data` is the callee's to keep. */
       write(offset: number, data: Buffer): Promise<void> | void;
       flush(): Promise<void> | void;
+      /** All of `length` bytes; without it there are no views. */
+      read?(offset: number, length: number): Promise<Uint8Array> | Uint8Array;
     };
 
 /** A second tier: `capacity` bytes of a descriptor from its beginning on, or in `areas` of it. */
@@ -240,6 +242,19 @@ export interface NativeSession {
    * or the session ended), `EIO` (it is lost), `EOPNOTSUPP` (it has pieces).
    */
   resizeTier(tier: number, bytes: number): Promise<void>;
+  /**
+   * Takes those blocks out of the list of an armed session that lie inside the
+   * extents as a whole and are pending still, and tells which. Held writes of
+   * them go on. Throws `EINVAL` where it is not armed, `EBADF` once it is closed.
+   */
+  unlist(extents: FlatExtents): FlatExtents;
+  /**
+   * The origin as of START, from then on. Stays, over the target, when the
+   * session is finished and closed; reads fail with `ESHUTDOWN` when it ends
+   * otherwise, and with `EIO` for invalid blocks. Rejects with `EOPNOTSUPP`
+   * (the target cannot be read), `EINVAL` (before START), `ESHUTDOWN` or `EBADF` (it is over).
+   */
+  openView(): Promise<NativeExportable>;
   stats(): NativeStats;
   /** FINISH in the driver, after the target and `checksums` were flushed. */
   finish(): Promise<void>;
@@ -276,6 +291,19 @@ export interface NativeReplay {
   readonly finished: Promise<NativeReplayResult>;
   stats(): { doneBytes: number; zeroBytes: number; badBlocks: number };
   cancel(): void;
+}
+
+/** A device of this process that NBD clients can be shown: lib/export/export.ts. */
+export interface NativeExportable {
+  /** `length` bytes into a new Buffer. */
+  read(offset: number, length: number): Promise<Buffer>;
+  /**
+   * Answers requests on so many new connections, and gives the descriptors of
+   * their other ends: for a child, and then to be closed by the caller.
+   */
+  serve(connections: number): number[];
+  /** Waits for nobody: requests under way end with an error. Idempotent. */
+  close(): Promise<void>;
 }
 
 /** A device of device-mapper. */

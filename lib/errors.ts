@@ -52,6 +52,8 @@ export const ERROR_CODES = {
   ERR_SNAPBAK_BLOCK_LIST: 'block-list',
   /** A program or a package that is needed is not installed. */
   ERR_SNAPBAK_MISSING: 'missing',
+  /** The start instant cannot be read (any more): see `Backup.view()`. */
+  ERR_SNAPBAK_VIEW: 'view',
   /** Nothing above fits. */
   ERR_SNAPBAK_IO: 'io',
 } as const;

@@ -25,6 +25,8 @@ export {
   type BackupOptions,
   type BackupResult,
   type BackupState,
+  type PointInTimeView,
+  type ViewExport,
   startBackup,
 } from './backup.js';
 export { BlockList } from './blocks/block-list.js';

@@ -3,21 +3,12 @@
  * process of its own. The data path never comes through here, and the export
  * outlives this process: only `stop()`, the signal or a signal to nbdkit ends it.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { resolve as resolvePath } from 'node:path';
-import { createInterface } from 'node:readline';
-import { setTimeout as delay } from 'node:timers/promises';
 import { expectOptions, expectType } from './arguments.js';
-import { SnapbakError } from './errors.js';
-import { findNbdkit, findPlugin, nbdkitArguments, nbdkitMessage } from './serve/nbdkit.js';
-import {
-  clearSocket,
-  greetsNbd,
-  MAX_SOCKET_PATH,
-  makePrivate,
-  removeSocket,
-  socketState,
-} from './serve/sockets.js';
+import { findNbdkit, findPlugin, nbdkitArguments } from './serve/nbdkit.js';
+import { type NbdkitProcess, type ServerExit, startNbdkit } from './serve/nbdkit-process.js';
+import { checkedPath, checkedSocket } from './serve/paths.js';
+
+export type { ServerExit } from './serve/nbdkit-process.js';
 
 export interface ServeOptions {
   /** The image file or block device. */
@@ -32,17 +23,6 @@ export interface ServeOptions {
   onMessage?: (line: string) => void;
   /** Ends the server, or the wait for it. */
   signal?: AbortSignal;
-}
-
-/** How nbdkit ended. */
-export interface ServerExit {
-  /** True after `stop()` or the abort signal, or when nbdkit was told to quit and did. */
-  asked: boolean;
-  /** Exit status; null when a signal ended it. */
-  code: number | null;
-  signal: NodeJS.Signals | null;
-  /** The last lines that nbdkit said. */
-  messages: string[];
 }
 
 /** A running server. */
@@ -67,15 +47,6 @@ export interface ServePrograms {
   plugin?: () => string;
 }
 
-const START_TIMEOUT_MS = 30_000;
-/**
- * nbdkit ends the requests that it has, but then waits for its clients to go,
- * and a mounted file system never does. So it is killed after this time: what it
- * acknowledged is with the kernel by then, and a killed process loses none of it.
- */
-const STOP_GRACE_MS = 2000;
-const KEPT_MESSAGES = 100;
-
 /**
  * Serves `image`, and resolves when clients and backups can connect.
  *
@@ -88,30 +59,12 @@ const KEPT_MESSAGES = 100;
  */
 export async function serve(options: ServeOptions, programs: ServePrograms = {}): Promise<ImageServer> {
   const { image, socket, control, readOnly, signal } = checked(options);
-  const nbdkit = (programs.nbdkit ?? findNbdkit)();
+  const program = (programs.nbdkit ?? findNbdkit)();
   const plugin = (programs.plugin ?? findPlugin)();
-  throwIfAborted(signal);
-  // nbdkit refuses a socket file that is there; the control socket is the plugin's own care
-  await clearSocket(socket);
-  throwIfAborted(signal);
-
   const args = nbdkitArguments({ plugin, image, socket, control, readOnly });
-  const child = spawn(nbdkit, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-  const server = new Nbdkit(child, { image, socket, control }, options.onMessage);
-  const abort = () => void server.stop();
-  signal?.addEventListener('abort', abort, { once: true });
-  void server.exited.then(() => signal?.removeEventListener('abort', abort));
-
-  try {
-    await server.ready();
-    // nbdkit may still greet us on its way out
-    throwIfAborted(signal);
-  } catch (error) {
-    await server.stop();
-    throwIfAborted(signal);
-    throw error;
-  }
-  return server;
+  const { onMessage } = options;
+  const nbdkit = await startNbdkit({ program, args, socket, control, image, onMessage, signal });
+  return new Server(nbdkit, { image, socket, control });
 }
 
 function checked(options: ServeOptions) {
@@ -119,119 +72,41 @@ function checked(options: ServeOptions) {
   const { readOnly = false, signal } = options;
   expectType('options.readOnly', readOnly, 'boolean');
   if (options.onMessage !== undefined) expectType('options.onMessage', options.onMessage, 'function');
-  const path = (name: 'image' | 'socket' | 'control') => {
-    const value = options[name];
-    expectType(`options.${name}`, value, 'string');
-    if (value === '' || value.includes('\0')) {
-      throw new RangeError(`options.${name} must be a path, not ${JSON.stringify(value)}`);
-    }
-    return resolvePath(value);
+  const paths = {
+    image: checkedPath('options.image', options.image),
+    socket: checkedSocket('options.socket', options.socket),
+    control: checkedSocket('options.control', options.control),
   };
-  const paths = { image: path('image'), socket: path('socket'), control: path('control') };
-  for (const name of ['socket', 'control'] as const) {
-    if (Buffer.byteLength(paths[name]) > MAX_SOCKET_PATH) {
-      throw new RangeError(
-        `options.${name} must be a path of at most ${MAX_SOCKET_PATH} bytes, not ${paths[name]}`,
-      );
-    }
-  }
   if (paths.socket === paths.control) {
     throw new RangeError(`options.socket and options.control must differ, and both are ${paths.socket}`);
   }
   return { ...paths, readOnly, signal };
 }
 
-function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) {
-    throw new SnapbakError('ERR_SNAPBAK_ABORTED', 'the server was aborted', { cause: signal.reason });
-  }
-}
-
-class Nbdkit implements ImageServer {
+class Server implements ImageServer {
   readonly image: string;
   readonly socket: string;
   readonly control: string;
   readonly uri: string;
+  readonly pid: number;
   readonly exited: Promise<ServerExit>;
-  readonly #child: ChildProcess;
-  #asked = false;
-  #gone: ServerExit | undefined;
-  #serving = false;
-  #socketInode: number | undefined;
+  readonly #nbdkit: NbdkitProcess;
 
-  constructor(
-    child: ChildProcess,
-    paths: { image: string; socket: string; control: string },
-    onMessage: (line: string) => void = () => {},
-  ) {
-    this.#child = child;
+  constructor(nbdkit: NbdkitProcess, paths: { image: string; socket: string; control: string }) {
+    this.#nbdkit = nbdkit;
     this.image = paths.image;
     this.socket = paths.socket;
     this.control = paths.control;
-    this.uri = `nbd+unix:///?socket=${encodeURIComponent(paths.socket).replaceAll('%2F', '/')}`;
-    const messages: string[] = [];
-    const keep = (text: string | undefined) => {
-      if (text === undefined) return;
-      messages.push(text);
-      if (messages.length > KEPT_MESSAGES) messages.shift();
-      // what it said before is in the error, if there is one
-      if (this.#serving) onMessage(text);
-    };
-    createInterface({ input: child.stderr! }).on('line', (line) => keep(nbdkitMessage(line)));
-    this.exited = new Promise((resolve) => {
-      const end = (code: number | null, signal: NodeJS.Signals | null) => {
-        removeSocket(this.socket, this.#socketInode);
-        this.#gone = { asked: this.#asked || code === 0, code, signal, messages };
-        resolve(this.#gone);
-      };
-      child.once('error', (error) => {
-        keep(error.message);
-        end(null, null);
-      });
-      child.once('close', end);
-    });
+    this.uri = nbdkit.uri;
+    this.pid = nbdkit.pid;
+    this.exited = nbdkit.exited;
   }
 
-  get pid(): number {
-    return this.#child.pid ?? 0;
+  stop(): Promise<void> {
+    return this.#nbdkit.stop();
   }
 
-  /** Resolves when both sockets accept; rejects when nbdkit ends before, or takes too long. */
-  async ready(): Promise<void> {
-    const deadline = performance.now() + START_TIMEOUT_MS;
-    while (this.#gone === undefined) {
-      // the plugin's umask has left it to the owner from its first moment; 0600 is what the others have, too
-      if ((await greetsNbd(this.socket)) && (await socketState(this.control)) === 'live') {
-        this.#socketInode = makePrivate(this.socket);
-        this.#serving = true;
-        return;
-      }
-      if (performance.now() > deadline) {
-        throw this.#failed(`nbdkit does not answer within ${START_TIMEOUT_MS / 1000} s`);
-      }
-      await Promise.race([delay(10), this.exited]);
-    }
-    const { messages, code, signal } = this.#gone;
-    throw this.#failed(messages.join('; ') || `nbdkit ended (${signal ?? `exit status ${code}`})`);
-  }
-
-  #failed(why: string): SnapbakError {
-    return new SnapbakError('ERR_SNAPBAK_ORIGIN', `cannot serve ${this.image}: ${why}`, { path: this.image });
-  }
-
-  async stop(): Promise<void> {
-    this.#asked = true;
-    if (this.#gone === undefined) this.#child.kill('SIGTERM');
-    const killer = setTimeout(() => this.#child.kill('SIGKILL'), STOP_GRACE_MS);
-    await this.exited;
-    clearTimeout(killer);
-    // a signal before nbdkit listened for it, or the kill, leaves sockets behind
-    for (const path of [this.socket, this.control]) {
-      if ((await socketState(path)) === 'dead') await clearSocket(path);
-    }
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop();
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
   }
 }

@@ -1,6 +1,5 @@
-// Builds the nbdkit plugin into build-plugin/nbdkit-snapbak-plugin.so with
-// cmake-js. The plugin knows nothing of Node, so cmake-js is driven by its
-// CMake class, which configures and builds only; the BuildSystem above it would
+// Builds the nbdkit plugins into build-plugin/ with cmake-js. They know nothing
+// of Node, so cmake-js is driven by its CMake class, which configures and builds only; the BuildSystem above it would
 // first download Node's headers. Works without a network.
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
@@ -11,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const OUT = join(ROOT, 'build-plugin');
-const NAME = 'nbdkit-snapbak-plugin.so';
+const NAMES = ['nbdkit-snapbak-plugin.so', 'nbdkit-snapbak-export-plugin.so'];
 
 /** Whether a program runs, or a header compiles. */
 function works(program, args, input) {
@@ -45,9 +44,9 @@ function fail(message) {
 const needs = missing();
 if (needs.length > 0) {
   fail(
-    `the nbdkit plugin cannot be built; missing: ${needs.map(([what]) => what).join(', ')}\n` +
+    `the nbdkit plugins cannot be built; missing: ${needs.map(([what]) => what).join(', ')}\n` +
       `Debian and Ubuntu: apt-get install ${needs.map(([, name]) => name).join(' ')}\n` +
-      'Without the plugin the embedded driver works; `snapbak serve` does not.',
+      'Without them the embedded driver works; `snapbak serve` and exports do not.',
   );
 }
 
@@ -65,7 +64,7 @@ const cmake = new CMake({
   config: 'Release',
   // a place for headers that is never looked at
   runtimeDirectory: tmpdir(),
-  target: 'nbdkit-snapbak-plugin',
+  target: 'snapbak-plugins',
   parallel: cpus().length,
   cMakeOptions: { SNAPBAK_PLUGIN: 'ON', SNAPBAK_TESTS: 'OFF', SNAPBAK_FUZZ: 'OFF' },
 });
@@ -78,14 +77,16 @@ try {
     await cmake.configure();
   }
   await cmake.build();
-  const built = join(cmake.buildDir, NAME);
-  if (!existsSync(built)) throw new Error(`cmake made no ${built}`);
-  // by rename: a server that runs keeps the file that it has mapped
-  const fresh = join(OUT, `${NAME}.new`);
-  rmSync(fresh, { force: true });
-  copyFileSync(built, fresh);
-  renameSync(fresh, join(OUT, NAME));
-  console.log(`built ${join(OUT, NAME)}`);
+  for (const name of NAMES) {
+    const built = join(cmake.buildDir, name);
+    if (!existsSync(built)) throw new Error(`cmake made no ${built}`);
+    // by rename: a server that runs keeps the file that it has mapped
+    const fresh = join(OUT, `${name}.new`);
+    rmSync(fresh, { force: true });
+    copyFileSync(built, fresh);
+    renameSync(fresh, join(OUT, name));
+    console.log(`built ${join(OUT, name)}`);
+  }
 } catch (error) {
-  fail(`the nbdkit plugin could not be built: ${error.message ?? error}`);
+  fail(`the nbdkit plugins could not be built: ${error.message ?? error}`);
 }

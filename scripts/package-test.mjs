@@ -97,7 +97,10 @@ async function story() {
       'LICENSE',
     ];
     const missing = wanted.filter((name) => !files.includes(`package/${name}`));
-    if (!files.some((name) => name.startsWith('package/prebuilds/'))) missing.push('prebuilds/');
+    for (const built of ['.node', '/nbdkit-snapbak-plugin.so', '/nbdkit-snapbak-export-plugin.so']) {
+      const there = files.some((name) => name.startsWith('package/prebuilds/') && name.endsWith(built));
+      if (!there) missing.push(`prebuilds/*${built}`);
+    }
     const stray = files.filter((name) =>
       /^package\/(test|bench|scripts|build|\.ci)|^package\/kernel-module\/.*\.(o|ko|mod|cmd)$/.test(name),
     );

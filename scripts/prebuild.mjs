@@ -1,4 +1,4 @@
-// Puts the addon and the nbdkit plugin, built for this machine, into prebuilds/,
+// Puts the addon and the nbdkit plugins, built for this machine, into prebuilds/,
 // from where the package takes them (npm pack). Where they do not load after
 // an installation, node-gyp-build builds the addon from its sources.
 import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { fail, quiet, ROOT } from './lib/run.mjs';
 const libc = process.report.getReport().header.glibcVersionRuntime === undefined ? 'musl' : 'glibc';
 const folder = join(ROOT, 'prebuilds', `linux-${process.arch}`);
 const addon = join(folder, `node.napi.${libc}.node`);
-const plugin = join(folder, 'nbdkit-snapbak-plugin.so');
+const PLUGINS = ['nbdkit-snapbak-plugin.so', 'nbdkit-snapbak-export-plugin.so'];
 
 try {
   await ensureAddon();
@@ -18,8 +18,9 @@ try {
   rmSync(join(ROOT, 'prebuilds'), { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   copyFileSync(join(ROOT, 'build/Release/snapbak.node'), addon);
-  copyFileSync(join(ROOT, 'build-plugin/nbdkit-snapbak-plugin.so'), plugin);
-  await quiet('strip', 'strip', ['--strip-unneeded', addon, plugin]);
+  for (const name of PLUGINS) copyFileSync(join(ROOT, 'build-plugin', name), join(folder, name));
+  const built = [addon, ...PLUGINS.map((name) => join(folder, name))];
+  await quiet('strip', 'strip', ['--strip-unneeded', ...built]);
 } catch (error) {
   fail(error);
 }

@@ -9,6 +9,7 @@ import type { Watermarks } from '../container/watermarks.js';
 import { show } from '../extent.js';
 import type { Origin } from '../origin.js';
 import type { LatencyGoal } from '../scheduler/governor.js';
+import { checkedSocket } from '../serve/paths.js';
 import type { CustomTarget } from '../target/custom-target.js';
 import type { BackupTarget } from '../target/target.js';
 import { targetFrom } from '../target/target-from.js';
@@ -73,6 +74,12 @@ export interface BackupOptions {
    * 600,000. Default: 10,000.
    */
   startTimeout?: number;
+  /**
+   * Path of a Unix socket at which NBD clients can read the origin as of the
+   * start instant while the backup runs, as by `PointInTimeView.export`. It ends
+   * with the backup; a view of your own lasts as long as you want.
+   */
+  export?: string;
   /** Aborts the backup, at any stage. */
   signal?: AbortSignal;
 }
@@ -92,6 +99,7 @@ export interface CheckedOptions {
   onFull: 'break' | 'hold';
   stallTimeout: number;
   startTimeout: number;
+  export: string | undefined;
   signal: AbortSignal | undefined;
 }
 
@@ -118,6 +126,7 @@ const KNOWN = [
   'onFull',
   'stallTimeout',
   'startTimeout',
+  'export',
   'signal',
 ];
 
@@ -165,6 +174,7 @@ export function checkOptions(options: BackupOptions): CheckedOptions {
     onFull,
     stallTimeout,
     startTimeout,
+    export: options.export === undefined ? undefined : checkedSocket('options.export', options.export),
     signal: options.signal,
   };
 }

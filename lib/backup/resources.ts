@@ -7,8 +7,11 @@ import type { NativeOriginInfo, NativeSession, NativeTarget } from '../binding.j
 import type { BlockList } from '../blocks/block-list.js';
 import type { OpenContainer } from '../container/container.js';
 import type { PreparedTarget } from '../target/target.js';
+import type { BackupView } from './view.js';
 
 export interface Resources {
+  /** What NBD clients are shown of the session, where that was asked for. */
+  exported?: { view: BackupView; uri: string } | undefined;
   session: NativeSession;
   info: NativeOriginInfo;
   container: OpenContainer;
@@ -26,7 +29,7 @@ export interface Resources {
 
 /** Closes all that is there. Never throws: what matters was decided before. */
 export async function release(held: Partial<Resources>): Promise<void> {
-  for (const part of [held.session, held.target, held.container]) {
+  for (const part of [held.exported?.view, held.session, held.target, held.container]) {
     try {
       await part?.close();
     } catch {
@@ -47,10 +50,13 @@ export function remembering(native: NativeTarget): { native: NativeTarget; cause
       throw error;
     }
   };
+  const { read } = native;
   return {
     native: {
       write: (offset, data) => remember(() => native.write(offset, data)),
       flush: () => remember(() => native.flush()),
+      // what a view could not read ends no backup
+      ...(read === undefined ? {} : { read: (offset, length) => read.call(native, offset, length) }),
     },
     cause: () => cause,
   };

@@ -7,6 +7,7 @@
  * failed (all copied, but not made durable), aborted (by the user)
  */
 import type { NativeNotice } from '../binding.js';
+import { BlockList } from '../blocks/block-list.js';
 import { Throttle } from '../container/throttle.js';
 import type { ResolvedWatermarks } from '../container/watermarks.js';
 import { publish } from '../diagnostics.js';
@@ -33,6 +34,7 @@ import {
 import { Monitor } from './monitor.js';
 import { checkRate } from './options.js';
 import { type Resources, release } from './resources.js';
+import { BackupView, OpenViews, openNativeView, type PointInTimeView } from './view.js';
 
 export type BackupState = 'running' | 'paused' | 'finishing' | 'finished' | 'broken' | 'failed' | 'aborted';
 
@@ -78,6 +80,9 @@ export class RunningBackup {
   readonly #throttle: Throttle;
   readonly #monitor: Monitor;
   readonly #invalid: number[] = [];
+  readonly #views = new OpenViews();
+  /** The block list; it only gets shorter. */
+  #list: BlockList;
   readonly #onSignal = () => this.#give(abortedError(this.#begun.signal?.reason));
   #state: BackupState = 'running';
   #resolve!: (result: BackupResult) => void;
@@ -90,6 +95,7 @@ export class RunningBackup {
 
   constructor(begun: Begun, clock: Clock = systemClock) {
     this.#begun = begun;
+    this.#list = begun.list;
     this.id = begun.id;
     this.startedAt = begun.startedAt;
     this.finished = new Promise((resolve, reject) => {
@@ -196,6 +202,38 @@ export class RunningBackup {
     this.#governor.setRate(bytesPerSecond);
   }
 
+  get exportUri(): string | undefined {
+    return this.#begun.exported?.uri;
+  }
+
+  async view(): Promise<PointInTimeView> {
+    const { session, spec, info } = this.#begun;
+    const closed = this.#views.opened(); // from now on: the end may come while it is opened
+    try {
+      const native = await openNativeView(session, spec);
+      return new BackupView({ native, spec, size: info.size, blocks: () => this.#list, onClose: closed });
+    } catch (error) {
+      closed();
+      throw error;
+    }
+  }
+
+  /**
+   * Takes blocks that need not be copied after all out of the list, and gives
+   * those that were: whole blocks that nobody has captured or copied yet. A
+   * backup of nothing is complete.
+   */
+  unlist(blocks: BlockList): BlockList {
+    const flat = this.#begun.session.unlist(blocks.flat());
+    const extents = Array.from({ length: flat.length / 2 }, (_, i) => ({
+      offset: flat[2 * i]!,
+      length: flat[2 * i + 1]!,
+    }));
+    const taken = BlockList.extents(extents);
+    this.#list = this.#list.subtract(taken);
+    return taken;
+  }
+
   async abort(reason?: unknown): Promise<void> {
     this.#give(abortedError(reason));
     await this.#ending;
@@ -270,7 +308,7 @@ export class RunningBackup {
       return this.#breakOff(finishState(error), error);
     }
     const stats = this.#monitor.stats();
-    await release(this.#begun); // a backup that is durable is good, whatever closing says
+    await this.#releaseButViews(); // a backup that is durable is good, whatever closing says
     this.#leave('finished');
     const invalidBlocks = this.#facts(stats).invalid;
     const state = invalidBlocks.length === 0 ? 'complete' : 'complete-with-invalid-blocks';
@@ -278,6 +316,14 @@ export class RunningBackup {
     const { seconds } = stats;
     this.#channel.push({ event: 'finished', id, state, invalidBlocks: this.#invalid.length, seconds, stats });
     this.#resolve({ id, state, manifest, stats, invalidBlocks, seconds });
+  }
+
+  /** Gives back all that no view uses; the target once there is none. */
+  async #releaseButViews(): Promise<void> {
+    const { exported, session, container, target } = this.#begun;
+    if (!this.#views.any) return release(this.#begun);
+    await release({ exported, session, container });
+    this.#views.whenNone(() => void release({ target }));
   }
 
   /** What the driver or the target said of the end is nearer to the truth than an errno. */
@@ -327,8 +373,8 @@ export class RunningBackup {
   }
 
   #facts(stats: BackupStats) {
-    const { id, createdAt, startedAt, info, blockSize, list } = this.#begun;
+    const { id, createdAt, startedAt, info, blockSize } = this.#begun;
     const invalid = runsOf(this.#invalid, blockSize, info.size);
-    return { id, createdAt, startedAt, info, blockSize, list, invalid, stats };
+    return { id, createdAt, startedAt, info, blockSize, list: this.#list, invalid, stats };
   }
 }

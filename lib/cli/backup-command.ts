@@ -38,6 +38,7 @@ interface Flags {
   stallTimeout: number;
   startTimeout: number;
   targetDevice?: string;
+  export?: string;
   force?: boolean;
   json?: boolean;
 }
@@ -66,6 +67,7 @@ broken, the exit status is 3. A second one leaves at once.
 Examples:
   snapbak backup /dev/mapper/vg-data /backup/monday
   snapbak backup unix:/run/vm1.control /backup/monday
+  snapbak backup unix:/run/vm1.control /backup/monday --export /run/vm1.instant
   snapbak backup unix:/run/vm1.control /backup/monday --rate 200M \\
       --container memory:256M --container file:/var/tmp/tier2:20G`;
 
@@ -126,6 +128,7 @@ export function registerBackup(program: Command, cli: Cli): void {
         .default(10_000, '10s'),
     )
     .option('--target-device <path>', 'put the image on this block device instead of data.img')
+    .option('--export <socket>', 'show the start instant to NBD clients at this socket while the backup runs')
     .option('--force', 'a device may hold a file system, LVM or RAID: it is overwritten')
     .option('--json', 'one JSON object a line')
     .addHelpText('after', HELP)
@@ -165,8 +168,10 @@ async function runBackup(
     onFull,
     stallTimeout,
     startTimeout,
+    ...(flags.export === undefined ? {} : { export: flags.export }),
     signal,
   });
+  if (backup.exportUri !== undefined && !json) cli.output.line(`the start instant is at ${backup.exportUri}`);
   const view = backupView(cli.output, json);
   try {
     for await (const event of backup.events()) view.show(event);

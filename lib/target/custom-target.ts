@@ -31,7 +31,13 @@ export interface CustomTarget {
   write(offset: number, data: Buffer): Promise<void> | void;
   /** What was written is durable once this is done. */
   flush(): Promise<void> | void;
-  /** Called once at the end, also if the backup broke. */
+  /**
+   * `length` bytes from `offset` on, all of them written before and done (what
+   * `write` of them returned is fulfilled): for `Backup.view()`, which is refused
+   * without it.
+   */
+  read?(offset: number, length: number): Promise<Uint8Array> | Uint8Array;
+  /** Called once at the end, also if the backup broke; after that of the last view. */
   close(): Promise<void> | void;
   /** A piece of the `checksums` file (a CRC32C a block, 4 bytes little-endian). */
   checksums?(offset: number, data: Buffer): Promise<void> | void;
@@ -58,7 +64,7 @@ export function isCustomTarget(value: unknown): value is CustomTarget {
     typeof target === 'object' &&
     target !== null &&
     [target.write, target.flush, target.close].every((method) => typeof method === 'function') &&
-    [target.checksums, target.manifest].every(
+    [target.checksums, target.manifest, target.read].every(
       (method) => method === undefined || typeof method === 'function',
     )
   );
@@ -138,6 +144,7 @@ class PreparedCustomTarget implements PreparedTarget {
     this.native = {
       write: (offset, data) => target.write(offset, data),
       flush: () => target.flush(),
+      ...(target.read === undefined ? {} : { read: (offset, length) => target.read!(offset, length) }),
     };
   }
 

@@ -9,6 +9,7 @@
 #include "convert.h"
 #include "device_mapper_wrap.h"
 #include "device_util.h"
+#include "exportable.h"
 #include "kernel_query.h"
 #include "origin_wrap.h"
 #include "pinned_file_wrap.h"
@@ -46,6 +47,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   data->origin_class = Napi::Persistent(OriginWrap::Define(env));
   data->session_class = Napi::Persistent(SessionWrap::Define(env));
   data->replay_class = Napi::Persistent(ReplayWrap::Define(env));
+  data->exportable_class = Napi::Persistent(ExportableWrap::Define(env));
 
   exports.Set("openOrigin", Napi::Function::New(env, &OriginWrap::Open));
   exports.Set("createSession", Napi::Function::New(env, &SessionWrap::Create));

@@ -28,6 +28,7 @@ struct AddonData {
   Napi::FunctionReference origin_class;
   Napi::FunctionReference session_class;
   Napi::FunctionReference replay_class;
+  Napi::FunctionReference exportable_class;
   std::set<Stoppable*> sessions;  // stopped before the origins that they use
   std::set<Stoppable*> origins;
 

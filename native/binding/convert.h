@@ -53,6 +53,16 @@ inline std::vector<Extent> ToExtents(const Napi::Value& value, const char* what)
   return extents;
 }
 
+// The other way round.
+inline Napi::Value FlatExtents(Napi::Env env, const std::vector<Extent>& extents) {
+  Napi::Float64Array flat = Napi::Float64Array::New(env, 2 * extents.size());
+  for (size_t i = 0; i < extents.size(); i++) {
+    flat[2 * i] = static_cast<double>(extents[i].offset);
+    flat[2 * i + 1] = static_cast<double>(extents[i].length);
+  }
+  return flat;
+}
+
 inline Napi::Value Num(Napi::Env env, uint64_t value) {
   return Napi::Number::New(env, static_cast<double>(value));
 }

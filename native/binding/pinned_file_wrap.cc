@@ -22,13 +22,8 @@ struct Request {
 };
 
 Napi::Value ResultObject(Napi::Env env, const PinnedFile& result) {
-  Napi::Float64Array extents = Napi::Float64Array::New(env, 2 * result.extents.size());
-  for (size_t i = 0; i < result.extents.size(); ++i) {
-    extents[2 * i] = static_cast<double>(result.extents[i].offset);
-    extents[2 * i + 1] = static_cast<double>(result.extents[i].length);
-  }
   Napi::Object object = Napi::Object::New(env);
-  object.Set("extents", extents);
+  object.Set("extents", FlatExtents(env, result.extents));
   if (result.unsuited != nullptr) object.Set("unsuited", result.unsuited);
   return object;
 }

@@ -116,8 +116,17 @@ Outcome SessionCore::Finish() {
   outcome = {FinishDriver(), "finish"};
   if (outcome.error != 0) return outcome;
   ended_ = true;
+  finished_ = true;
   copy_->Stop();
   return {};
+}
+
+Outcome SessionCore::OpenView(std::shared_ptr<ExportedDevice>* view) {
+  if (!copy_) return {-ESHUTDOWN, "view"};
+  std::unique_ptr<PointInTimeView> made;
+  const Outcome outcome{copy_->OpenView(setup_.target, &made), "view"};
+  if (outcome.error == 0) *view = std::move(made);
+  return outcome;
 }
 
 void SessionCore::Abort() {

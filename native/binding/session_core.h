@@ -4,6 +4,7 @@
 // All methods run on the session's thread, but for those that say otherwise.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -56,10 +57,14 @@ class SessionCore {
   Outcome Prepare(Setup setup);
   Outcome Start(uint64_t timeout_ms, snapbak_start* start);
   Outcome Finish();
+  // The target has a read(), or is a file. See CopySession::OpenView().
+  Outcome OpenView(std::shared_ptr<ExportedDevice>* view);
   // Held writes go first, then the threads. Idempotent, and so is Close.
   void Abort();
   void Close();
 
+  // Any thread. Views may go on over the target: whoever cancels that ends them.
+  bool finished() const { return finished_; }
   // Any thread: calls `use` with the copy, if there is one, while it cannot go.
   bool WithCopy(const std::function<void(CopySession*)>& use) const;
 
@@ -72,6 +77,7 @@ class SessionCore {
   bool closed_ = false;
   bool opened_ = false;
   bool ended_ = false;  // finished or aborted
+  std::atomic<bool> finished_{false};
   LowerView lower_;
   SharedMemory memory_;
   Setup setup_;

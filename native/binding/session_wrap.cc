@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "convert.h"
+#include "exportable.h"
 #include "origin_wrap.h"
 
 namespace snapbak {
@@ -95,6 +96,8 @@ Napi::Function SessionWrap::Define(Napi::Env env) {
                          InstanceMethod<&SessionWrap::SetPaused>("setPaused"),
                          InstanceMethod<&SessionWrap::SetThrottle>("setThrottle"),
                          InstanceMethod<&SessionWrap::ResizeTier>("resizeTier"),
+                         InstanceMethod<&SessionWrap::Unlist>("unlist"),
+                         InstanceMethod<&SessionWrap::OpenView>("openView"),
                          InstanceMethod<&SessionWrap::Stats>("stats"),
                          InstanceMethod<&SessionWrap::Finish>("finish"),
                          InstanceMethod<&SessionWrap::Abort>("abort"),
@@ -131,15 +134,16 @@ SessionWrap::~SessionWrap() { StopNow(); }
 
 void SessionWrap::StopNow() {
   if (data_ == nullptr) return;
-  CancelTarget();  // the session's threads may wait for the thread that we are on
+  if (js_target_) js_target_->Cancel();  // the session's threads may wait for the thread that we are on
   thread_->Join();
   core_->Close();
   data_->sessions.erase(this);
   data_ = nullptr;
 }
 
+// Of a finished session only views use the target, and they do not end with it.
 void SessionWrap::CancelTarget() {
-  if (js_target_) js_target_->Cancel();
+  if (js_target_ && !core_->finished()) js_target_->Cancel();
 }
 
 void SessionWrap::KeepAlive(Napi::Env env, bool alive) {
@@ -232,6 +236,22 @@ Napi::Value SessionWrap::ResizeTier(const Napi::CallbackInfo& info) {
   const auto done = [settler](int error) { settler.Settle({error, "resize"}); };
   if (!core_->WithCopy([&](CopySession* copy) { copy->ResizeTier2(tier, bytes, done); })) done(-ECANCELED);
   return settler.promise();
+}
+
+Napi::Value SessionWrap::Unlist(const Napi::CallbackInfo& info) {
+  const std::vector<Extent> extents = ToExtents(info[0], "extents");
+  std::vector<Extent> taken;
+  int error = -EBADF;
+  core_->WithCopy([&](CopySession* copy) { error = copy->Unlist(extents, &taken); });
+  if (error != 0) throw MakeError(info.Env(), {error, "unlist"});
+  return FlatExtents(info.Env(), taken);
+}
+
+Napi::Value SessionWrap::OpenView(const Napi::CallbackInfo& info) {
+  auto view = std::make_shared<std::shared_ptr<ExportedDevice>>();
+  return Submit(
+      info.Env(), [view](SessionCore* core) { return core->OpenView(view.get()); },
+      [view](Napi::Env env) -> Napi::Value { return ExportableWrap::Wrap(env, std::move(*view)); });
 }
 
 Napi::Value SessionWrap::Stats(const Napi::CallbackInfo& info) {

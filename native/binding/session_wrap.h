@@ -35,6 +35,8 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap>, public Stoppable {
   Napi::Value SetPaused(const Napi::CallbackInfo& info);
   Napi::Value SetThrottle(const Napi::CallbackInfo& info);
   Napi::Value ResizeTier(const Napi::CallbackInfo& info);
+  Napi::Value Unlist(const Napi::CallbackInfo& info);
+  Napi::Value OpenView(const Napi::CallbackInfo& info);
   Napi::Value Stats(const Napi::CallbackInfo& info);
   Napi::Value Finish(const Napi::CallbackInfo& info);
   Napi::Value Abort(const Napi::CallbackInfo& info);

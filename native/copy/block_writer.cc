@@ -57,7 +57,7 @@ int BlockWriter::Write(uint64_t first, uint64_t count, const uint8_t* data) {
   }
 
   const int error = WriteChecksums(first, count);
-  if (error == 0) state_->Done(count, zeroes);
+  if (error == 0) state_->Done(first, count, zeroes);
   return error;
 }
 
@@ -67,7 +67,7 @@ int BlockWriter::WriteHole(uint64_t first, uint64_t count) {
   if (error != 0) return error;
   for (uint64_t i = 0; i < count; i++) crcs_[i] = ZeroChecksum(first + i);
   error = WriteChecksums(first, count);
-  if (error == 0) state_->Done(count, count);
+  if (error == 0) state_->Done(first, count, count);
   return error;
 }
 

@@ -8,7 +8,7 @@
 namespace snapbak {
 
 struct CopyCounters {
-  std::atomic<uint64_t> listed{0};   // fixed in Prepare
+  std::atomic<uint64_t> listed{0};   // fixed in Prepare; less by what is unlisted
   std::atomic<uint64_t> safe{0};     // claimed by the sweep, or their event came
   std::atomic<uint64_t> settled{0};  // done or invalid: equal to listed when complete
   std::atomic<uint64_t> done{0}, invalid{0}, zero{0};

@@ -13,6 +13,7 @@
 #include <system_error>
 #include <thread>
 
+#include "claim.h"
 #include "copier.h"
 #include "copy_state.h"
 #include "event_pump.h"
@@ -35,13 +36,16 @@ class CopySession::Impl {
   CopyStats Stats() const;
   void Stop();
   void ResizeTier2(uint32_t tier, uint64_t bytes, Tier2::Resized done);
+  int Unlist(const std::vector<Extent>& extents, std::vector<Extent>* taken);
+  int OpenView(std::shared_ptr<Target> target, std::unique_ptr<PointInTimeView>* view);
 
   CopyState state_;
 
  private:
   bool OptionsAreValid() const;
   int AllocateBuffers();
-  void MarkPending(const std::vector<Extent>& listed);
+  int MarkPending(const std::vector<Extent>& listed);
+  uint32_t DriverState() const { return snapbak_load_acquire(&state_.memory->header()->state); }
   void StartThreads();
   template <typename Body>
   void StartThread(const std::string& name, Body body);
@@ -63,7 +67,8 @@ int CopySession::Impl::Prepare(const std::vector<Extent>& listed) {
   try {
     error = AllocateBuffers();
     if (error != 0) return error;
-    MarkPending(listed);
+    error = MarkPending(listed);
+    if (error != 0) return error;
     StartThreads();
     return 0;
   } catch (const std::system_error& e) {
@@ -80,7 +85,7 @@ bool CopySession::Impl::OptionsAreValid() const {
   return state_.options.copy_threads >= 1 && state_.options.copy_threads <= 16 &&
          state_.options.read_bytes <= 1u << 30 && (sector & (sector - 1)) == 0 &&
          sector <= state_.block_size && state_.options.drain_to >= state_.options.watermark_low &&
-         snapbak_load_acquire(&state_.memory->header()->state) == SNAPBAK_STATE_READY;
+         DriverState() == SNAPBAK_STATE_READY;
 }
 
 int CopySession::Impl::AllocateBuffers() {
@@ -93,19 +98,30 @@ int CopySession::Impl::AllocateBuffers() {
     locked = locked && buffer.Lock();
     copiers_.push_back(std::make_unique<Copier>(&state_, &buffer));
   }
+  const int error = state_.fates->Allocate(state_.nr_blocks);
+  if (error != 0) return error;
   memory_locked_ = locked;
   pump_ = std::make_unique<EventPump>(&state_);
   if (state_.tiers != nullptr && state_.tiers->size() > 0) spiller_ = std::make_unique<Spiller>(&state_);
   return 0;
 }
 
-void CopySession::Impl::MarkPending(const std::vector<Extent>& listed) {
+int CopySession::Impl::MarkPending(const std::vector<Extent>& listed) {
   __u64* bitmap = state_.memory->bitmap();
   for (const Extent& extent : listed) {
     const BlockRun run = BlocksOf(extent, state_.block_size, state_.nr_blocks);
     snapbak_bitmap_set_range(bitmap, run.first, run.count);
   }
   state_.counters.listed = snapbak_bitmap_count(bitmap, 0, state_.nr_blocks);
+  if (state_.counters.listed == state_.nr_blocks) return 0;
+  const int error = state_.fates->AllocateAbsent();
+  if (error != 0) return error;
+  for (uint64_t at = 0; at < state_.nr_blocks;) {
+    const uint64_t first = snapbak_bitmap_next_clear(bitmap, at, state_.nr_blocks);
+    at = snapbak_bitmap_next_set(bitmap, first, state_.nr_blocks);
+    if (at > first) state_.fates->SetUnlisted(first, at - first);
+  }
+  return 0;
 }
 
 void CopySession::Impl::StartThreads() {
@@ -158,7 +174,7 @@ CopyStats CopySession::Impl::Stats() const {
   s.queued_work_bytes = state_.jobs.queued_work_bytes();
   s.slots_total = state_.memory->geometry().nr_slots;
   s.slots_used = state_.jobs.slots_used();
-  s.buffer_bytes = buffer_bytes_ + state_.jobs.memory_bytes();
+  s.buffer_bytes = buffer_bytes_ + state_.jobs.memory_bytes() + state_.fates->memory_bytes();
   if (state_.tiers != nullptr) {
     s.tier2_total = state_.tiers->total();
     s.tier2_used = state_.tiers->used();
@@ -188,6 +204,8 @@ void CopySession::Impl::Stop() {
   state_.jobs.Stop();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
+  // A reader of a block that nobody settles any more was woken by jobs.Stop(): none stays inside.
+  state_.view_gate->Shut(DriverState() == SNAPBAK_STATE_FINISHED);
   if (state_.tiers != nullptr) state_.tiers->Close();
 }
 
@@ -201,6 +219,38 @@ void CopySession::Impl::ResizeTier2(uint32_t tier, uint64_t bytes, Tier2::Resize
   // The end first: whoever puts a block into the queue after TierChanged() sees it.
   state_.tiers->at(tier).Resize(static_cast<uint32_t>(places), std::move(done));
   state_.jobs.TierChanged(tier);
+}
+
+// The claim first: a block that a writer captures meanwhile stays listed. A reader that finds the bit clear
+// before the block is settled waits for that.
+int CopySession::Impl::Unlist(const std::vector<Extent>& extents, std::vector<Extent>* taken) {
+  if (DriverState() != SNAPBAK_STATE_ARMED) return -EINVAL;
+  const int error = state_.fates->AllocateAbsent();
+  if (error != 0) return error;
+  const uint64_t size = state_.memory->geometry().origin_size;
+  std::vector<BlockRun> ours;
+  for (const Extent& extent : extents) {
+    const BlockRun inside = BlocksInside(extent, state_.block_size, size);
+    if (inside.count == 0) continue;
+    ours.clear();
+    const uint64_t claimed = ClaimPending(state_.memory->bitmap(), inside, &ours);
+    state_.KickIfWaiting();
+    for (const BlockRun& run : ours) {
+      state_.fates->SetUnlisted(run.first, run.count);
+      taken->push_back({run.first * state_.block_size, state_.BytesOf(run.first, run.count)});
+    }
+    state_.Unlisted(claimed);
+  }
+  state_.jobs.WakeReadersIfAny();
+  return 0;
+}
+
+int CopySession::Impl::OpenView(std::shared_ptr<Target> target, std::unique_ptr<PointInTimeView>* view) {
+  if (!target->readable()) return -EOPNOTSUPP;
+  if (DriverState() < SNAPBAK_STATE_ARMED) return -EINVAL;
+  if (DriverState() == SNAPBAK_STATE_BROKEN) return -ESHUTDOWN;
+  *view = std::make_unique<PointInTimeView>(state_, std::move(target));
+  return 0;
 }
 
 CopySession::CopySession(Driver* driver, SharedMemory* memory, LowerView lower, Target* target,
@@ -220,6 +270,12 @@ void CopySession::SetPaused(bool paused) { impl_->state_.jobs.SetPaused(paused);
 void CopySession::SetThrottle(const snapbak_throttle& throttle) { impl_->state_.SetThrottle(throttle); }
 void CopySession::ResizeTier2(uint32_t tier, uint64_t bytes, Tier2::Resized done) {
   impl_->ResizeTier2(tier, bytes, std::move(done));
+}
+int CopySession::Unlist(const std::vector<Extent>& extents, std::vector<Extent>* taken) {
+  return impl_->Unlist(extents, taken);
+}
+int CopySession::OpenView(std::shared_ptr<Target> target, std::unique_ptr<PointInTimeView>* view) {
+  return impl_->OpenView(std::move(target), view);
 }
 CopyStats CopySession::Stats() const { return impl_->Stats(); }
 void CopySession::Stop() { impl_->Stop(); }

@@ -17,7 +17,8 @@
 //
 // A block is *safe* once it was claimed by the sweep, or its event came. It is
 // *done* once its bytes (or its zeroes) and its checksum were written. The
-// session is complete when all listed blocks are done or invalid.
+// session is complete when all listed blocks are done or invalid. Blocks that
+// are unlisted while they are pending count no more.
 #pragma once
 
 #include <cstdint>
@@ -32,6 +33,7 @@
 #include "extent.h"
 #include "target.h"
 #include "tier2_set.h"
+#include "view.h"
 
 namespace snapbak {
 
@@ -131,10 +133,22 @@ class CopySession {
   // `done` may also say -EINVAL: there is no such tier. It must not call back.
   void ResizeTier2(uint32_t tier, uint64_t bytes, Tier2::Resized done);
 
+  // After Start(), any thread: takes those blocks out of the list that lie inside
+  // `extents` as a whole and are still pending, and tells in `taken` which they
+  // are, ascending in each extent. What a writer had captured before stays
+  // listed. 0 or -ENOMEM; -EINVAL where the session is not armed.
+  int Unlist(const std::vector<Extent>& extents, std::vector<Extent>* taken);
+
+  // After Start(): the origin as of then. `target` is the session's, and has to
+  // be readable: else -EOPNOTSUPP. The view may outlive the session, and goes on
+  // over the target if Stop() finds it finished. -ESHUTDOWN: it is over.
+  int OpenView(std::shared_ptr<Target> target, std::unique_ptr<PointInTimeView>* view);
+
   CopyStats Stats() const;
 
   // Ends the threads, wherever they are, and joins them. A thread inside
-  // Target::Write is waited for. Idempotent. Does not touch the driver.
+  // Target::Write is waited for, and so is a view that reads the lower device.
+  // Idempotent. Does not touch the driver.
   void Stop();
 
  private:

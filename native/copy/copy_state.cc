@@ -19,6 +19,8 @@ CopyState::CopyState(Driver* driver_in, SharedMemory* memory_in, LowerView lower
       options(options_in),
       nr_blocks(memory_in->geometry().nr_blocks),
       block_size(1u << memory_in->geometry().block_shift),
+      fates(std::make_shared<BlockFates>()),
+      view_gate(std::make_shared<ViewGate>(this)),
       notifier(std::move(notify)),
       max_run_blocks_(std::max(options_in.read_bytes / block_size, 1u)),
       jobs(memory_in->bitmap(), nr_blocks, block_size, memory_in->geometry().nr_slots, tiers_in, &counters,
@@ -37,23 +39,37 @@ void CopyState::KickIfWaiting() {
 
 void CopyState::Progress() { __atomic_fetch_add(&memory->header()->heartbeat, 1, __ATOMIC_RELAXED); }
 
-void CopyState::Done(uint64_t count, uint64_t zero) {
+void CopyState::Done(uint64_t first, uint64_t count, uint64_t zero) {
+  fates->SetDone(first, count);
   counters.zero += zero;
   counters.done += count;
   Progress();
+  jobs.WakeReadersIfAny();
   Settle(count);
 }
 
 void CopyState::Invalid(uint64_t block, int error) {
+  if (fates->AllocateAbsent() != 0) return FailTarget(-ENOMEM);
+  fates->SetInvalid(block);
+  jobs.WakeReadersIfAny();
   counters.invalid++;
   notifier.Send(NoticeKind::kInvalid, block, error);
   Progress();
   Settle(1);
 }
 
-// Every block is settled once, by whoever owned it: only one caller sees the sum reach the list.
+// Every block is settled once, by whoever owned it, and the list only gets shorter, by blocks that are never
+// settled. So the sum is at most the list at any time, and equal to an older or a later look at it only when
+// all is done. Who settles adds and then looks at the list; who unlists takes away and then looks at the sum:
+// the last of them sees it. The notice is sent once, whoever sees it.
 void CopyState::Settle(uint64_t count) {
   if (counters.settled.fetch_add(count) + count == counters.listed) notifier.Send(NoticeKind::kComplete);
+}
+
+void CopyState::Unlisted(uint64_t count) {
+  if (count == 0) return;
+  const uint64_t listed = counters.listed.fetch_sub(count) - count;
+  if (counters.settled == listed) notifier.Send(NoticeKind::kComplete);
 }
 
 void CopyState::ReturnSlot(uint32_t slot) {

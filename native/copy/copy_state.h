@@ -3,12 +3,16 @@
 // the counters, and the few steps that several of them take.
 #pragma once
 
+#include <memory>
+
+#include "block_fates.h"
 #include "copy_counters.h"
 #include "copy_session.h"
 #include "job_queue.h"
 #include "notifier.h"
 #include "slot_return.h"
 #include "stop_signal.h"
+#include "view_gate.h"
 
 namespace snapbak {
 
@@ -26,10 +30,12 @@ class CopyState {
   // Tells the driver's watchdog that the library gets on.
   void Progress();
 
-  // `count` blocks reached the target with their checksums, `zero` of them as zeroes.
-  void Done(uint64_t count, uint64_t zero);
+  // `count` blocks from `first` on reached the target with their checksums, `zero` of them as zeroes.
+  void Done(uint64_t first, uint64_t count, uint64_t zero);
   // The origin could not be read there; `block` is ours and stays without content.
   void Invalid(uint64_t block, int error);
+  // `count` blocks that were pending are ours, and are not to be copied after all.
+  void Unlisted(uint64_t count);
   // Gives a slot back to the driver.
   void ReturnSlot(uint32_t slot);
   // What the driver reads before it delays a write.
@@ -52,6 +58,10 @@ class CopyState {
   const CopyOptions options;
   const uint64_t nr_blocks;
   const uint32_t block_size;
+
+  // Views have them, too, and longer.
+  const std::shared_ptr<BlockFates> fates;
+  const std::shared_ptr<ViewGate> view_gate;
 
   CopyCounters counters;
   Notifier notifier;

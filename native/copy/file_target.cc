@@ -75,6 +75,16 @@ int FileTarget::WriteZeroes(uint64_t offset, uint64_t length) {
   return Unsupported(error) ? WriteZeroBytes(fd_.get(), offset, length) : error;
 }
 
+bool FileTarget::readable() const {
+  const int flags = fcntl(fd_.get(), F_GETFL);
+  return flags >= 0 && (flags & O_ACCMODE) != O_WRONLY;
+}
+
+int FileTarget::Read(uint64_t offset, void* data, size_t length) {
+  const int error = ReadAll(fd_.get(), data, length, offset);
+  return error == -ENODATA ? -EIO : error;
+}
+
 int FileTarget::Flush() { return fsync(fd_.get()) == 0 ? 0 : -errno; }
 
 }  // namespace snapbak

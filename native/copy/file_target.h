@@ -17,6 +17,8 @@ class FileTarget : public Target {
   int Write(uint64_t offset, const void* data, size_t length) override;
   int WriteZeroes(uint64_t offset, uint64_t length) override;
   int Flush() override;
+  bool readable() const override;
+  int Read(uint64_t offset, void* data, size_t length) override;
 
  private:
   UniqueFd fd_;

@@ -23,6 +23,15 @@ class FixedQueue {
     size_++;
     items_[first_] = item;
   }
+  // Null: none of them is such a one. Looks at all, a nanosecond for one.
+  template <typename Test>
+  const T* Find(Test test) const {
+    for (size_t i = 0; i < size_; i++) {
+      const T& item = items_[(first_ + i) % items_.size()];
+      if (test(item)) return &item;
+    }
+    return nullptr;
+  }
   // The caller has seen !empty().
   T PopFront() {
     const T item = items_[first_];

@@ -2,6 +2,9 @@
 // What copiers and spiller do next.
 #include "job_queue.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace snapbak {
 
 JobQueue::JobQueue(const __u64* bitmap, uint64_t nr_blocks, uint32_t block_size, uint32_t nr_slots,
@@ -36,6 +39,7 @@ bool JobQueue::AddEvents(const std::vector<CapturedBlock>& captured, const std::
     copiers_.notify_one();
   }
   spiller_.notify_one();
+  readers_.notify_all();
   return true;
 }
 
@@ -74,7 +78,14 @@ bool JobQueue::TakeBest(Job* job) {
     wanted_set_.erase(job->wanted);
     return true;
   }
-  // 2. room in the container, while it is above its low marks
+  // 2. somebody waits for the start instant's content of a block
+  if (!urgent_.empty()) {
+    job->kind = Job::Kind::kSpilled;
+    job->spilled = urgent_.front();
+    urgent_.pop_front();
+    return true;
+  }
+  // 3. room in the container, while it is above its low marks
   const bool slots_low = slots_used_ <= watermark_low_;
   const bool places_low = tiers_ == nullptr || spilled_.size() <= tiers_->total() / 2;
   const bool slot_waits = !captured_.empty() && !slots_low;
@@ -93,7 +104,7 @@ bool JobQueue::TakeBest(Job* job) {
     job->kind = Job::Kind::kSpilled;
     return true;
   }
-  // 3. the sweep: each block that it claims is one that no write has to wait for
+  // 4. the sweep: each block that it claims is one that no write has to wait for
   if (armed_ && !paused_) {
     switch (work_.Take(max_run_blocks_, &job->run)) {
       case WorkQueue::Taken::kRun:
@@ -107,7 +118,7 @@ bool JobQueue::TakeBest(Job* job) {
         break;
     }
   }
-  // 4. whatever is left
+  // 5. whatever is left
   if (!captured_.empty()) {
     job->kind = Job::Kind::kCaptured;
     job->captured = captured_.PopFront();
@@ -142,6 +153,7 @@ void JobQueue::PutBack(const CapturedBlock& captured) {
   std::lock_guard lock(mutex_);
   captured_.PushFront(captured);
   WakeForDrain();
+  readers_.notify_all();
 }
 
 void JobQueue::PutBack(const SpilledBlock& spilled) {
@@ -170,7 +182,11 @@ bool JobQueue::TakeForSpill(CapturedBlock* captured) {
 
 void JobQueue::AddSpilled(const SpilledBlock& spilled) {
   std::lock_guard lock(mutex_);
-  spilled_.Push(spilled);
+  if (std::find(awaited_.begin(), awaited_.end(), spilled.block) != awaited_.end()) {
+    urgent_.push_back(spilled);
+  } else {
+    spilled_.Push(spilled);
+  }
   copiers_.notify_one();
 }
 
@@ -179,6 +195,48 @@ void JobQueue::TierChanged(uint32_t tier) {
   spilled_.Resort(tier);
   copiers_.notify_all();
   spiller_.notify_one();
+}
+
+JobQueue::Found JobQueue::AwaitBlock(uint64_t block, const std::function<bool()>& settled,
+                                     const std::function<void(uint32_t)>& copy) {
+  std::unique_lock lock(mutex_);
+  // Seen by whoever settles a block after this look at it; see WakeReadersIfAny().
+  readers_waiting_++;
+  snapbak_full_fence();
+  bool urged = false;
+  Found found;
+  for (;; readers_.wait(lock)) {
+    found = Found::kSettled;
+    if (settled()) break;
+    found = Found::kOver;
+    if (stopped_ || copiers_halted_) break;
+    found = Found::kInSlot;
+    const CapturedBlock* captured =
+        captured_.Find([block](const CapturedBlock& waits) { return waits.block == block; });
+    if (captured != nullptr) {
+      copy(captured->slot);
+      break;
+    }
+    if (!std::exchange(urged, true)) Urge(block);
+  }
+  if (urged) awaited_.erase(std::find(awaited_.begin(), awaited_.end(), block));
+  readers_waiting_--;
+  return found;
+}
+
+// A block that comes to a second tier from now on is urgent as one that is there.
+void JobQueue::Urge(uint64_t block) {
+  awaited_.push_back(block);
+  SpilledBlock spilled;
+  if (!spilled_.TakeBlock(block, &spilled)) return;
+  urgent_.push_back(spilled);
+  copiers_.notify_one();
+}
+
+void JobQueue::WakeReaders() {
+  // the lock: a reader between its look and its sleep would miss it
+  std::lock_guard lock(mutex_);
+  readers_.notify_all();
 }
 
 uint64_t JobQueue::PushWork(const std::vector<Extent>& work, bool priority) {
@@ -204,6 +262,7 @@ void JobQueue::HaltCopiers() {
   std::lock_guard lock(mutex_);
   copiers_halted_ = true;
   spiller_.notify_one();
+  readers_.notify_all();
 }
 
 void JobQueue::HaltAll() {
@@ -211,6 +270,7 @@ void JobQueue::HaltAll() {
   copiers_halted_ = true;
   all_halted_ = true;
   spiller_.notify_one();
+  readers_.notify_all();
 }
 
 void JobQueue::Stop() {
@@ -218,6 +278,7 @@ void JobQueue::Stop() {
   stopped_ = true;
   copiers_.notify_all();
   spiller_.notify_all();
+  readers_.notify_all();
 }
 
 uint32_t JobQueue::slots_used() const {

@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <unordered_set>
 #include <vector>
@@ -63,6 +64,20 @@ class JobQueue {
   // --- whoever lost a second tier, or moved its end, when that is done
   void TierChanged(uint32_t tier);
 
+  // --- readers of the point-in-time view
+  enum class Found { kInSlot, kSettled, kOver };
+  // Waits for a block that is not pending: until it is in a slot, and `copy` has
+  // been called with that, under the lock; until `settled` says so; or until
+  // nobody copies any more. Meanwhile it goes before all but wanted blocks where
+  // it is in a second tier. `settled` is called with the lock held, too.
+  Found AwaitBlock(uint64_t block, const std::function<bool()>& settled,
+                   const std::function<void(uint32_t slot)>& copy);
+  // After something that `settled` looks at. Costs one look where nobody waits.
+  void WakeReadersIfAny() {
+    if (readers_waiting_ != 0) WakeReaders();
+  }
+  void WakeReaders();
+
   // --- whoever runs the session
   uint64_t PushWork(const std::vector<Extent>& work, bool priority);
   void SetArmed();
@@ -83,17 +98,20 @@ class JobQueue {
   bool TakeBest(Job* job);
   bool NoWorkLeft();
   void WakeForDrain();
+  void Urge(uint64_t block);
 
   const Tier2Set* const tiers_;
   const CopyCounters* const counters_;
   const uint64_t max_run_blocks_;
 
   mutable std::mutex mutex_;  // guards everything below
-  std::condition_variable copiers_, spiller_;
+  std::condition_variable copiers_, spiller_, readers_;
   WorkQueue work_;
   FixedQueue<CapturedBlock> captured_;  // oldest first
   SpillQueue spilled_;                  // 16 bytes a block in tier 2
   bool leaving_next_ = false;           // blocks that have to leave tier 2 take turns with slots
+  std::deque<SpilledBlock> urgent_;     // taken out of spilled_: a reader waits for them
+  std::vector<uint64_t> awaited_;       // by readers, one each; not in a slot, nor spilled when they came
   std::deque<uint64_t> wanted_;
   std::unordered_set<uint64_t> wanted_set_;
   std::vector<bool> slot_is_ours_;
@@ -106,6 +124,7 @@ class JobQueue {
   bool stopped_ = false;
   bool all_halted_ = false;
   std::atomic<bool> copiers_halted_{false};
+  std::atomic<uint32_t> readers_waiting_{0};  // written under mutex_
 };
 
 }  // namespace snapbak

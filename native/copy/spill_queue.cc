@@ -49,6 +49,29 @@ bool SpillQueue::Take(SpilledBlock* spilled) {
   return true;
 }
 
+bool SpillQueue::TakeBlock(uint64_t block, SpilledBlock* spilled) {
+  for (uint32_t tier = 0; tier < queues_.size(); tier++) {
+    Queue& queue = queues_[tier];
+    const auto found = std::find_if(queue.blocks.begin(), queue.blocks.end(),
+                                    [block](const Kept& kept) { return kept.block == block; });
+    if (found == queue.blocks.end()) continue;
+    *spilled = {block, {tier, found->place}, found->crc};
+    // whoever is last in its part takes its place, and the last of all the one that this leaves
+    auto hole = found;
+    if (found - queue.blocks.begin() < static_cast<std::ptrdiff_t>(queue.leaving)) {
+      queue.leaving--;
+      leaving_--;
+      hole = queue.blocks.begin() + static_cast<std::ptrdiff_t>(queue.leaving);
+      *found = *hole;
+    }
+    *hole = queue.blocks.back();
+    queue.blocks.pop_back();
+    size_--;
+    return true;
+  }
+  return false;
+}
+
 void SpillQueue::TakeFront(uint32_t tier, SpilledBlock* spilled) {
   Queue& queue = queues_[tier];
   const Kept& kept = queue.blocks.front();

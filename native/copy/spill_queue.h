@@ -33,6 +33,8 @@ class SpillQueue {
   // False: there is none.
   bool TakeLeaving(SpilledBlock* spilled);
   bool Take(SpilledBlock* spilled);
+  // The one of this number, out of turn. Looks at each block that is here, as Resort() does.
+  bool TakeBlock(uint64_t block, SpilledBlock* spilled);
 
   // The tier was lost, or its end was moved, and so other blocks have to leave.
   // Looks at each of its blocks, a few nanoseconds for one.

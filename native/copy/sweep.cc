@@ -2,6 +2,7 @@
 // The library's half of the claim protocol.
 #include "sweep.h"
 
+#include "claim.h"
 #include "file_io.h"
 
 namespace snapbak {
@@ -36,25 +37,7 @@ int Sweep::Read(BlockRun run) {
 
 void Sweep::Claim(BlockRun run) {
   ours_.clear();
-  __u64* bitmap = state_->memory->bitmap();
-  const uint64_t end = run.first + run.count;
-  uint64_t claimed = 0;
-  for (uint64_t at = run.first; at < end; at += SNAPBAK_WORD_BITS - at % SNAPBAK_WORD_BITS) {
-    const uint64_t word = at - at % SNAPBAK_WORD_BITS;
-    uint64_t bits = snapbak_bitmap_claim(bitmap, at, end - at);
-    while (bits != 0) {
-      const unsigned low = snapbak_lowest_bit(bits);
-      const uint64_t rest = ~(bits >> low);
-      const unsigned ones = rest != 0 ? snapbak_lowest_bit(rest) : SNAPBAK_WORD_BITS;
-      if (!ours_.empty() && ours_.back().first + ours_.back().count == word + low) {
-        ours_.back().count += ones;
-      } else {
-        ours_.push_back({word + low, ones});
-      }
-      claimed += ones;
-      bits &= ~snapbak_bitmap_mask(low, ones);
-    }
-  }
+  const uint64_t claimed = ClaimPending(state_->memory->bitmap(), run, &ours_);
   // before anything slow: a held write of one of these blocks may go on now
   state_->KickIfWaiting();
   state_->counters.swept += claimed;

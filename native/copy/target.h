@@ -3,6 +3,7 @@
 // once, block, and return 0 or a negative errno.
 #pragma once
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 
@@ -21,6 +22,13 @@ class Target {
 
   // Everything written so far is durable afterwards.
   virtual int Flush() = 0;
+
+  // What was written can be read back.
+  virtual bool readable() const { return false; }
+  // Of bytes that were written. May come back with -ECANCELED; see below.
+  virtual int Read(uint64_t /*offset*/, void* /*data*/, size_t /*length*/) { return -EOPNOTSUPP; }
+  // Reads that may take for ever come back with -ECANCELED; later ones do not.
+  virtual void CancelReads() {}
 };
 
 }  // namespace snapbak

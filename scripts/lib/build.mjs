@@ -49,7 +49,12 @@ export async function ensureNodeModules() {
   await quiet('npm-ci', 'npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
 }
 
-const CORE = [at('kernel-module/core'), at('kernel-module/include'), at('native/driver')];
+const CORE = [
+  at('kernel-module/core'),
+  at('kernel-module/include'),
+  at('native/driver'),
+  at('native/export'),
+];
 
 function addonIsCurrent() {
   const folder = at('build/Release');

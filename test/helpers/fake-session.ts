@@ -5,6 +5,7 @@
 import type {
   NativeBinding,
   NativeCounters,
+  NativeExportable,
   NativeNotice,
   NativeOrigin,
   NativeOriginInfo,
@@ -75,7 +76,16 @@ export function fakeInfo(size = 16 * MiB): NativeOriginInfo {
   };
 }
 
-type Step = 'open' | 'status' | 'prepare' | 'start' | 'resizeTier' | 'finish' | 'abort' | 'close';
+type Step =
+  | 'open'
+  | 'status'
+  | 'prepare'
+  | 'start'
+  | 'resizeTier'
+  | 'openView'
+  | 'finish'
+  | 'abort'
+  | 'close';
 
 export class FakeSession implements NativeSession {
   /** Every call, in order. */
@@ -93,7 +103,9 @@ export class FakeSession implements NativeSession {
   counters: Partial<NativeCounters> = {};
   startTime = Date.UTC(2030, 0, 2, 3, 4, 5);
 
-  constructor(readonly log: string[] = []) {}
+  constructor(readonly log: string[] = []) {
+    this.view = new FakeExportable(log);
+  }
 
   /** As the copy threads would. */
   notify(notice: NativeNotice): void {
@@ -150,6 +162,20 @@ export class FakeSession implements NativeSession {
 
   async resizeTier(tier: number, bytes: number): Promise<void> {
     await this.#step('resizeTier', `${tier} ${bytes}`);
+  }
+
+  /** All of it is taken, as nobody captures anything here. */
+  unlist(extents: Float64Array): Float64Array {
+    this.#note(`unlist ${[...extents]}`);
+    return extents;
+  }
+
+  /** What `openView()` gives. */
+  readonly view: FakeExportable;
+
+  async openView(): Promise<NativeExportable> {
+    await this.#step('openView');
+    return this.view;
   }
 
   stats(): NativeStats {
@@ -210,6 +236,27 @@ export class FakeSession implements NativeSession {
   #note(call: string): void {
     this.calls.push(call);
     this.log.push(`session.${call}`);
+  }
+}
+
+/** A device of which each byte is the lowest byte of its offset. */
+export class FakeExportable implements NativeExportable {
+  error: Error | undefined;
+
+  constructor(private readonly log: string[] = []) {}
+
+  async read(offset: number, length: number): Promise<Buffer> {
+    this.log.push(`view.read ${offset} ${length}`);
+    if (this.error !== undefined) throw this.error;
+    return Buffer.from(Array.from({ length }, (_, i) => (offset + i) % 256));
+  }
+
+  serve(): number[] {
+    return [];
+  }
+
+  async close(): Promise<void> {
+    this.log.push('view.close');
   }
 }
 

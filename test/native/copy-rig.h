@@ -76,6 +76,12 @@ class MemoryTarget : public Target {
     return error;
   }
   int Flush() override { return 0; }
+  bool readable() const override { return may_be_read; }
+  int Read(uint64_t offset, void* data, size_t length) override {
+    std::memcpy(data, &bytes[offset], length);
+    reads++;
+    return 0;
+  }
 
   // The next `times` calls fail.
   void FailNext(int times, int error) {
@@ -107,6 +113,8 @@ class MemoryTarget : public Target {
   std::vector<uint8_t> bytes;
   std::atomic<uint64_t> zeroed{0};
   std::atomic<int> calls{0};
+  std::atomic<int> reads{0};
+  bool may_be_read = true;
 
  private:
   int Enter(uint64_t offset) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The copy session against the real engine: writers, sweeps in random order,
-// few slots, second tiers that grow, shrink and fail, aborts. After each round the backup is the start
-// instant, the origin is the last writes, and no write was left held. A failure prints its seed;
-// SNAPBAK_STRESS_SEED and SNAPBAK_STRESS_ROUNDS repeat or lengthen it.
+// few slots, second tiers that grow, shrink and fail, blocks that are unlisted, readers of the point-in-time
+// view, aborts. After each round the backup is the start instant, and so was every byte that a reader saw,
+// the origin is the last writes, and no write was left held. A failure prints its seed; SNAPBAK_STRESS_SEED
+// and SNAPBAK_STRESS_ROUNDS repeat or lengthen it.
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -17,6 +18,7 @@ namespace snapbak {
 namespace {
 
 constexpr int kWriters = 4;
+constexpr int kReaders = 2;
 constexpr uint64_t kMostTiers = 3;
 
 uint64_t Setting(const char* name, uint64_t otherwise) {
@@ -55,7 +57,9 @@ class Round {
     start.size = sizeof(start);
     start.timeout_ms = 60000;
     ASSERT_EQ(0, session_->Start(&start));
+    if (start_known && Pick(0, 3) != 0) StartReaders();
     if (start_known) StartWriters();
+    if (Pick(0, 2) == 0) unlister_ = std::thread([this, seed = random_()] { Unlist(seed); });
 
     const bool abort = Pick(0, 3) == 0;
     if (abort) {
@@ -66,15 +70,18 @@ class Round {
     }
     for (std::thread& writer : writers_) writer.join();
     StopResizer();
+    if (unlister_.joinable()) unlister_.join();
     if (!abort) {
       snapbak_finish finish{};
       finish.size = sizeof(finish);
       ASSERT_EQ(0, driver_->Finish(&finish));
     }
     session_->Stop();
+    const CopyStats stats = session_->Stats();
+    StopReaders(abort);
     CheckOrigin();
     if (!abort && start_known) CheckBackup();
-    CheckAccounts(!abort);
+    CheckAccounts(stats, !abort);
   }
 
  private:
@@ -183,6 +190,89 @@ class Round {
     if (resizer_.joinable()) resizer_.join();
   }
 
+  // Takes pieces out of the list, whatever is pending of them.
+  void Unlist(uint64_t seed) {
+    std::mt19937_64 random(seed);
+    auto pick = [&](uint64_t low, uint64_t high) {
+      return std::uniform_int_distribution<uint64_t>(low, high)(random);
+    };
+    may_be_unlisted_ = true;
+    for (uint64_t i = pick(1, 30); i > 0; i--) {
+      std::vector<Extent> pieces;
+      for (uint64_t n = pick(1, 3); n > 0; n--) pieces.push_back({pick(0, size_ - 1), pick(1, size_ / 8)});
+      const int error = session_->Unlist(pieces, &unlisted_);
+      ASSERT_TRUE(error == 0 || error == -EINVAL) << error;  // -EINVAL: it was aborted, or is complete
+      std::this_thread::sleep_for(std::chrono::microseconds(pick(0, 500)));
+    }
+  }
+
+  void StartReaders() {
+    std::shared_ptr<Target> target(target_.get(), [](Target*) {});
+    ASSERT_EQ(0, session_->OpenView(target, &view_));
+    ASSERT_EQ(size_, view_->size());
+    for (int r = 0; r < kReaders; r++) {
+      readers_.emplace_back([this, listed = Listed(), seed = random_()] { Read(listed, seed); });
+    }
+  }
+
+  // The start instant's bytes; of blocks that are not in the list, zeroes.
+  bool IsInstant(const uint8_t* data, uint64_t offset, uint64_t length, const std::vector<bool>& listed,
+                 bool exact) {
+    const uint64_t block = 1ull << block_shift_;
+    for (uint64_t at = offset; at < offset + length;) {
+      const uint64_t n = std::min(offset + length, (at / block + 1) * block) - at;
+      const uint8_t* got = data + (at - offset);
+      auto zero = [&] { return std::all_of(got, got + n, [](uint8_t x) { return x == 0; }); };
+      const bool is_listed = listed[at / block];
+      const bool same = is_listed && std::memcmp(&start_[at], got, n) == 0;
+      const bool may_be_zero = !is_listed || (may_be_unlisted_ && !exact);
+      if (!same && !(may_be_zero && zero())) return false;
+      at += n;
+    }
+    return true;
+  }
+
+  void Read(const std::vector<bool>& listed, uint64_t seed) {
+    std::mt19937_64 random(seed);
+    auto pick = [&](uint64_t low, uint64_t high) {
+      return std::uniform_int_distribution<uint64_t>(low, high)(random);
+    };
+    std::vector<uint8_t> data;
+    while (!read_enough_) {
+      const uint64_t offset = pick(0, size_ - 1);
+      const uint64_t length = std::min(size_ - offset, pick(1, (pick(0, 7) == 0 ? 40u : 2u) << block_shift_));
+      data.assign(length, 0x5a);
+      const int error = view_->Read(offset, data.data(), length);
+      if (error != 0) {
+        read_error_ = error;
+        return;
+      }
+      ASSERT_TRUE(IsInstant(data.data(), offset, length, listed, false))
+          << "[" << offset << ", " << offset + length << ") is not the start instant's";
+      // others have to get on, too, where there are few processors
+      std::this_thread::sleep_for(std::chrono::microseconds(pick(0, 100)));
+    }
+  }
+
+  // After the end: a finished session leaves the view on the target, any other one takes it along.
+  void StopReaders(bool abort) {
+    read_enough_ = true;
+    for (std::thread& reader : readers_) reader.join();
+    if (view_ == nullptr) return;
+    std::vector<uint8_t> all(size_);
+    if (abort) {
+      EXPECT_TRUE(read_error_ == 0 || read_error_ == -ESHUTDOWN) << read_error_;
+      EXPECT_EQ(-ESHUTDOWN, view_->Read(0, all.data(), size_));
+      return;
+    }
+    EXPECT_EQ(0, read_error_);
+    session_.reset();
+    EXPECT_EQ(0, view_->Read(0, all.data(), size_));
+    EXPECT_TRUE(IsInstant(all.data(), 0, size_, Listed(), true)) << "the view is not the start instant";
+    view_->Shutdown();
+    EXPECT_EQ(-ESHUTDOWN, view_->Read(0, all.data(), 1));
+  }
+
   void StartWriters() {
     for (int w = 0; w < kWriters; w++) {
       writers_.emplace_back([this, w, seed = random_()] { Write(w, seed); });
@@ -276,13 +366,24 @@ class Round {
     EXPECT_TRUE(now_ == file_.Read(0, size_)) << "the origin is not what was written last";
   }
 
-  void CheckBackup() {
+  // Without those that were unlisted, which are known once the unlister is done.
+  std::vector<bool> Listed() {
     const uint64_t block = 1ull << block_shift_;
     std::vector<bool> listed((size_ + block - 1) / block);
-    for (const Extent& extent : listed_) {
+    auto mark = [&](const Extent& extent, bool is_listed) {
       const uint64_t end = std::min(size_, extent.offset + extent.length);
-      for (uint64_t b = extent.offset / block; b * block < end; b++) listed[b] = true;
+      for (uint64_t b = extent.offset / block; b * block < end; b++) listed[b] = is_listed;
+    };
+    for (const Extent& extent : listed_) mark(extent, true);
+    if (!unlister_.joinable()) {
+      for (const Extent& extent : unlisted_) mark(extent, false);
     }
+    return listed;
+  }
+
+  void CheckBackup() {
+    const uint64_t block = 1ull << block_shift_;
+    const std::vector<bool> listed = Listed();
     for (uint64_t b = 0; b < listed.size(); b++) {
       const uint64_t length = std::min(block, size_ - b * block);
       const uint8_t* got = &target_->bytes[b * block];
@@ -299,8 +400,7 @@ class Round {
     }
   }
 
-  void CheckAccounts(bool complete) {
-    const CopyStats stats = session_->Stats();
+  void CheckAccounts(const CopyStats& stats, bool complete) {
     EXPECT_EQ(0u, stats.counters[SNAPBAK_C_HELD_NOW]) << "a write was left held";
     EXPECT_EQ(0u, stats.counters[SNAPBAK_C_PROTOCOL_ERRORS]);
     EXPECT_LE(stats.done_blocks, stats.listed_blocks);
@@ -332,7 +432,13 @@ class Round {
   std::unique_ptr<Tier2Set> tiers_;
   std::unique_ptr<CopySession> session_;
   std::vector<std::thread> writers_;
-  std::thread resizer_;
+  std::thread resizer_, unlister_;
+  std::vector<std::thread> readers_;
+  std::unique_ptr<PointInTimeView> view_;
+  std::vector<Extent> unlisted_;  // the unlister's, until it was joined
+  std::atomic<bool> may_be_unlisted_{false};
+  std::atomic<bool> read_enough_{false};
+  std::atomic<int> read_error_{0};
   std::atomic<bool> enough_{false};
   std::vector<std::future<int>> resizes_;  // the resizer's, until it was joined
   std::atomic<int> failed_writes_{0};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Which tier a block goes to, and which block is drained first.
+#include <algorithm>
 #include <cstdlib>
 #include <new>
 
@@ -168,6 +169,38 @@ TEST_F(TiersTest, ABlockThatComesBeyondTheNewEndHasToLeave) {
   SpilledBlock spilled;
   EXPECT_FALSE(queue_->TakeLeaving(&spilled));
   EXPECT_EQ((std::vector<uint64_t>{0}), Drain());
+}
+
+TEST_F(TiersTest, GiveABlockThatIsWaitedForOutOfTurn) {
+  for (uint64_t block = 0; block < 8; block++) Put(block);
+  tiers_->at(0).Resize(2, [](int) {});
+  queue_->Resort(0);  // 2 and 3 have to leave
+  auto take = [this](uint64_t block) {
+    SpilledBlock spilled;
+    if (!queue_->TakeBlock(block, &spilled)) return false;
+    EXPECT_EQ(block, spilled.block);
+    std::vector<uint8_t> bytes(kBlock);
+    EXPECT_EQ(0, tiers_->Get(spilled.where, bytes.data()));
+    EXPECT_EQ(RandomBytes(kBlock, static_cast<uint32_t>(block)), bytes);
+    tiers_->Free(spilled.where);
+    return true;
+  };
+  EXPECT_FALSE(take(8));
+  EXPECT_TRUE(take(5));
+  EXPECT_FALSE(take(5));
+  EXPECT_TRUE(take(2));  // one of those that have to leave: the other one still does, and first
+  EXPECT_TRUE(take(7));  // the last of all
+  EXPECT_EQ(5u, queue_->size());
+  SpilledBlock spilled;
+  ASSERT_TRUE(queue_->TakeLeaving(&spilled));
+  EXPECT_EQ(3u, spilled.block);
+  tiers_->Free(spilled.where);
+  EXPECT_FALSE(queue_->TakeLeaving(&spilled));
+  std::vector<uint64_t> rest = Drain();
+  std::sort(rest.begin(), rest.end());
+  EXPECT_EQ((std::vector<uint64_t>{0, 1, 4, 6}), rest);
+  EXPECT_EQ(0u, queue_->size());
+  EXPECT_EQ(0u, tiers_->used());
 }
 
 }  // namespace
