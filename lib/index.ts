@@ -49,6 +49,7 @@ export { BACKUP_CHANNEL, type BackupMessage, LOG_CHANNEL, type LogRecord } from 
 export { ERROR_CODES, SnapbakError, type SnapbakErrorCode, type SnapbakErrorDetails } from './errors.js';
 export type {
   BackupEvent,
+  BlocksEvent,
   BrokenEvent,
   ErrorEvent,
   FinishedEvent,

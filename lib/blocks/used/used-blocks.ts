@@ -83,6 +83,13 @@ export async function usedBlocksOf(source: MetadataSource, options: ReadOptions)
   return { list: BlockList.extents(found.used), parts: found.parts };
 }
 
+/** All of it, and why. */
+export function fullBlocks(name: string, size: number, reason: string): UsedBlocks {
+  const part = { offset: 0, length: size, what: 'unknown', bytes: size, full: true, reason };
+  tell(name, part);
+  return { list: BlockList.all(size), parts: [part] };
+}
+
 /** In bytes of the source. */
 interface Found {
   used: Extent[];
@@ -129,9 +136,10 @@ async function disk(
   const used = Array.from(around, ({ offset, length }) => ({ offset: range.offset + offset, length }));
   const parts: UsedPart[] = [{ ...place(range), what, bytes: around.bytes, full: false }];
   for (const part of found.parts) {
+    // whoever froze the device froze what is on it itself, and no partition
     const inner = await examine(
       { ...part, offset: range.offset + part.offset, source: range.source },
-      options,
+      { ...options, frozen: false },
       depth + 1,
     );
     used.push(...inner.used);
