@@ -41,7 +41,6 @@ export class LiveExt {
       mkdirSync(mountPoint);
       await must('mount', ['-o', `loop,${options}`, image, mountPoint]);
       cleanup.defer(`unmount ${mountPoint}`, async () => {
-        await must('mount', ['-o', 'remount,ro', mountPoint]);
         await must('umount', [mountPoint]);
       });
       const writer = start(process.execPath, churnArguments(mountPoint, seed));
