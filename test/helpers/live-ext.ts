@@ -4,6 +4,7 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Cleanup } from './cleanup.js';
 import { ended, must, run, start, until } from './programs.js';
@@ -50,6 +51,11 @@ export class LiveExt {
         writer.kill('SIGKILL');
         await gone;
       });
+      // a quarter of the files is synced: from here on the log has something in it
+      await until(
+        'the writer has begun',
+        async () => (await readdir(mountPoint, { recursive: true })).length > 40,
+      );
       return new LiveExt(image, folder, writer, cleanup);
     } catch (error) {
       await cleanup.run().catch(() => {});
