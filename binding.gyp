@@ -4,6 +4,7 @@
       "target_name": "snapbak",
       "sources": [
         "<!@(node -p \"require('fs').readdirSync('native/binding').filter(f=>f.endsWith('.cc')).map(f=>'native/binding/'+f).join(' ')\")",
+        "<!@(node -p \"require('fs').readdirSync('native/blocks').filter(f=>f.endsWith('.cc')).map(f=>'native/blocks/'+f).join(' ')\")",
         "<!@(node -p \"require('fs').readdirSync('native/copy').filter(f=>f.endsWith('.cc')).map(f=>'native/copy/'+f).join(' ')\")",
         "<!@(node -p \"require('fs').readdirSync('native/driver').filter(f=>f.endsWith('.cc')).map(f=>'native/driver/'+f).join(' ')\")",
         "<!@(node -p \"require('fs').readdirSync('native/export').filter(f=>f.endsWith('.cc')).map(f=>'native/export/'+f).join(' ')\")",

@@ -13,12 +13,13 @@ import {
 } from './backup/options.js';
 import { type Resources, release, remembering } from './backup/resources.js';
 import { type BackupResult, type BackupState, RunningBackup } from './backup/running.js';
+import { dropFreeBlocks } from './backup/used.js';
 import { BackupView, openNativeView, type PointInTimeView } from './backup/view.js';
 import type { NativeNotice, NativeOriginInfo, NativeSession } from './binding.js';
 import { BlockList } from './blocks/block-list.js';
 import { memoryContainer } from './container/memory-container.js';
 import { type ResolvedWatermarks, resolveWatermarks } from './container/watermarks.js';
-import type { BackupEvent } from './events.js';
+import type { BackupEvent, BlocksEvent } from './events.js';
 import type { Extent } from './extent.js';
 import { fromNative } from './native-errors.js';
 import { findExportPlugin, findNbdkit } from './serve/nbdkit.js';
@@ -166,8 +167,10 @@ export async function startBackup(options: BackupOptions): Promise<Backup> {
         signal,
       );
     }
+    const used = await findUsed(checked, resources, instant.freezeMs > 0);
     const backup = new RunningBackup({
       ...resources,
+      ...used,
       ...instant,
       id,
       spec: checked.origin.spec,
@@ -244,7 +247,7 @@ function listFor({ blocks, blockSize }: CheckedOptions, info: NativeOriginInfo):
       `options.blockSize must be from ${info.minBlockSize} to ${info.maxBlockSize} for this driver, not ${blockSize}`,
     );
   }
-  const list = blocks ?? BlockList.all(info.size);
+  const list = blocks === undefined || blocks === 'used' ? BlockList.all(info.size) : blocks;
   if (list.end > info.size) {
     throw new RangeError(
       `options.blocks must end at or before the end of the origin (${info.size} bytes), not at ${list.end}`,
@@ -282,6 +285,20 @@ async function prepare(
   container.tiers?.forEach((tier, number) => {
     tier.begin?.((capacity) => session.resizeTier(number, capacity));
   });
+}
+
+/** Before the sweep begins: it has nothing to do with what is free. */
+async function findUsed(
+  { blocks, origin, signal }: CheckedOptions,
+  resources: Resources,
+  frozen: boolean,
+): Promise<{ list: BlockList; blocksEvent: BlocksEvent } | undefined> {
+  if (blocks !== 'used') return undefined;
+  let found: Awaited<ReturnType<typeof dropFreeBlocks>> | undefined;
+  await unlessAborted(async () => {
+    found = await dropFreeBlocks(resources, origin.spec, frozen);
+  }, signal);
+  return found && { list: found.list, blocksEvent: found.event };
 }
 
 /** Before the sweep begins, so that who sees the start can connect; writers do not wait for it. */

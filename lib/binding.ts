@@ -450,6 +450,36 @@ export interface NativePinnedFile {
   unsuited?: string;
 }
 
+/** A partition as libblkid finds it; bytes of the range that was probed. */
+export interface NativePartition {
+  number: number;
+  offset: number;
+  length: number;
+  /** Of a DOS table: it holds logical ones. */
+  extended: boolean;
+  /** Of a DOS table. */
+  type: number;
+}
+
+/** What libblkid finds in a range; empty strings: nothing. */
+export interface NativeRangeProbe {
+  type: string;
+  usage: string;
+  /** `gpt`, `dos`, … */
+  table: string;
+  /** Signatures that exclude each other. */
+  several: boolean;
+  partitions: NativePartition[];
+}
+
+/** What an ext2, ext3 or ext4 uses; see native/blocks/ext_blocks.h. */
+export interface NativeExtBlocks {
+  extents: FlatExtents;
+  liveJournal: boolean;
+  /** It cannot be told with certainty. */
+  doubt?: string;
+}
+
 export interface NativeBinding {
   openOrigin(path: string, readOnly: boolean): Promise<NativeOrigin>;
   /**
@@ -465,6 +495,10 @@ export interface NativeBinding {
   deviceSize(fd: number): number;
   /** What libblkid finds on it: `{ type: 'ext4', usage: 'filesystem' }`, or null. */
   probeSignature(path: string): { type: string; usage: string } | null;
+  /** The same of a part, with the partitions where there is a table. */
+  probeRange(fd: number, offset: number, length: number): Promise<NativeRangeProbe>;
+  /** `frozen`: the file system was frozen when what is read was so. */
+  extBlocks(fd: number, offset: number, length: number, frozen: boolean): Promise<NativeExtBlocks>;
   /** posix_fallocate of `bytes` bytes at `from` (0), and every page written, so that later writes allocate nothing. */
   preallocate(fd: number, bytes: number, from?: number): Promise<void>;
   /**

@@ -30,11 +30,11 @@ export interface LogRecord {
   time: number;
   /** One line, for people. */
   message: string;
-  /** The backup's id, and the origin, as it was named. */
+  /** The backup's id (empty: it is about none), and the origin, as it was named. */
   id: string;
   origin: string;
-  /** The kind of event that it tells of. */
-  event: BackupEvent['event'];
+  /** The kind of event that it tells of; `blocks`: of a block list that was compiled. */
+  event: BackupEvent['event'] | 'blocks';
   /** Of an error: `ERR_SNAPBAK_…`. */
   code?: string;
   /** Negative errno, where there is one. */
@@ -60,6 +60,12 @@ export function publish(id: string, origin: string, event: BackupEvent): void {
     ...(code === undefined ? {} : { code }),
     ...(errno === undefined ? {} : { errno }),
   } satisfies LogRecord);
+}
+
+/** Tells the log of a block list. */
+export function log(told: Pick<LogRecord, 'level' | 'message' | 'origin'>): void {
+  if (!logs.hasSubscribers) return;
+  logs.publish({ ...told, time: Date.now(), id: '', event: 'blocks' } satisfies LogRecord);
 }
 
 /** Progress, and a spill that went well, belong in figures. */

@@ -3,6 +3,7 @@
  * `backup.events()`. Nothing here stands in the path of a write; a consumer
  * that never reads costs a bounded amount of memory and delays nobody.
  */
+import type { UsedPart } from './blocks/used/verdict.js';
 import type { SnapbakErrorCode } from './errors.js';
 import type { Extent } from './extent.js';
 import type { BackupStats } from './stats.js';
@@ -25,6 +26,17 @@ export interface StartedEvent {
   blockSize: number;
   listedBlocks: number;
   listedBytes: number;
+}
+
+/** With `blocks: 'used'`: what the file systems on the origin use, as of the start instant. */
+export interface BlocksEvent {
+  event: 'blocks';
+  /** Bytes that are left in the block list; blocks that were captured meanwhile are among them. */
+  listedBytes: number;
+  /** What was found where, and what of it is listed. */
+  parts: UsedPart[];
+  /** How long it took to find out, after the start instant. */
+  seconds: number;
 }
 
 /** Four times a second; the only event that may be dropped, for a newer one. */
@@ -120,6 +132,7 @@ export interface ErrorEvent {
 
 export type BackupEvent =
   | StartedEvent
+  | BlocksEvent
   | ProgressEvent
   | SpillEvent
   | ThrottleEvent
@@ -138,6 +151,7 @@ export class EventChannel {
   readonly #tap: (event: BackupEvent) => void;
   readonly #readers = new Set<EventReader>();
   #started: StartedEvent | undefined;
+  #blocks: BlocksEvent | undefined;
   #last: BackupEvent | undefined;
 
   /** @param tap sees every event, before the readers. */
@@ -149,6 +163,7 @@ export class EventChannel {
   push(event: BackupEvent): void {
     if (this.#last !== undefined) return;
     if (event.event === 'started') this.#started = event;
+    if (event.event === 'blocks') this.#blocks = event;
     const last = event.event === 'finished' || event.event === 'broken' || event.event === 'error';
     if (last) this.#last = event;
     this.#tap(event);
@@ -159,10 +174,11 @@ export class EventChannel {
     if (last) this.#readers.clear();
   }
 
-  /** A reader of its own: `started` first, then what happens from now on, then the last event. */
+  /** A reader of its own: `started` (and `blocks`) first, then what happens from now on, then the last event. */
   reader(): AsyncIterableIterator<BackupEvent> {
     const reader = new EventReader(() => this.#readers.delete(reader));
     if (this.#started !== undefined) reader.push(this.#started);
+    if (this.#blocks !== undefined) reader.push(this.#blocks);
     if (this.#last !== undefined) {
       reader.push(this.#last);
       reader.end();

@@ -34,6 +34,8 @@ export {
   type ViewExport,
 } from './backup.js';
 export { BlockList } from './blocks/block-list.js';
+export { type UsedBlocks, usedBlocks } from './blocks/used/used-blocks.js';
+export type { UsedPart } from './blocks/used/verdict.js';
 export type {
   Container,
   ContainerContext,
@@ -51,6 +53,7 @@ export { BACKUP_CHANNEL, type BackupMessage, LOG_CHANNEL, type LogRecord } from 
 export { ERROR_CODES, SnapbakError, type SnapbakErrorCode, type SnapbakErrorDetails } from './errors.js';
 export type {
   BackupEvent,
+  BlocksEvent,
   BrokenEvent,
   ErrorEvent,
   FinishedEvent,

@@ -24,8 +24,13 @@ export interface BackupOptions {
    * your own with `write`, `flush` and `close`.
    */
   target: BackupTarget | CustomTarget;
-  /** What is in the backup. Default: all of the origin. */
-  blocks?: BlockList;
+  /**
+   * What is in the backup. Default: all of the origin. `used`: what its file
+   * systems use as of the start instant, found out before the sweep begins; the
+   * event `blocks` tells what was found. Needs nbdkit and nbdfuse, without which
+   * all is in the backup.
+   */
+  blocks?: BlockList | 'used';
   /**
    * Where captured blocks wait for the target; a list: in order of preference,
    * as `tieredContainer` makes it. Default: memory, a 64th of the origin, 4 to 64 MiB.
@@ -106,7 +111,7 @@ export interface BackupOptions {
 export interface CheckedOptions {
   origin: Origin;
   target: BackupTarget;
-  blocks: BlockList | undefined;
+  blocks: BlockList | 'used' | undefined;
   container: Container | undefined;
   blockSize: number;
   rate: number | undefined;
@@ -168,8 +173,8 @@ export function checkOptions(options: BackupOptions): CheckedOptions {
   if (container !== undefined) {
     expectMethod('options.container', container, 'open', 'a container, e.g. memoryContainer(bytes)');
   }
-  if (options.blocks !== undefined && !(options.blocks instanceof BlockList)) {
-    throw new TypeError(`options.blocks must be a BlockList, not ${show(options.blocks)}`);
+  if (options.blocks !== undefined && options.blocks !== 'used' && !(options.blocks instanceof BlockList)) {
+    throw new TypeError(`options.blocks must be a BlockList or 'used', not ${show(options.blocks)}`);
   }
   expectInteger('options.blockSize', blockSize, 4096, 2 ** 20);
   if (!Number.isInteger(Math.log2(blockSize))) {

@@ -12,7 +12,7 @@ import { Throttle } from '../container/throttle.js';
 import type { ResolvedWatermarks } from '../container/watermarks.js';
 import { publish } from '../diagnostics.js';
 import { SnapbakError } from '../errors.js';
-import { type BackupEvent, EventChannel } from '../events.js';
+import { type BackupEvent, type BlocksEvent, EventChannel } from '../events.js';
 import { type Extent, flatten, unflatten } from '../extent.js';
 import type { RequestTotals } from '../host.js';
 import type { Manifest } from '../manifest.js';
@@ -59,6 +59,8 @@ export interface Begun extends Resources, Instant {
   createdAt: Date;
   /** The application was let go; with the error if that failed. Never rejects. */
   thawed: Promise<SnapbakError | undefined>;
+  /** What was found out about the blocks that are used. */
+  blocksEvent?: BlocksEvent | undefined;
   rate: number | undefined;
   latencyGoal: LatencyGoal;
   origin: Origin;
@@ -166,6 +168,7 @@ export class RunningBackup {
       listedBlocks,
       listedBytes: Math.min(totalBytes, list.bytes),
     });
+    if (this.#begun.blocksEvent !== undefined) this.#channel.push(this.#begun.blocksEvent);
     this.#throttle.start();
     this.#governor.start();
     this.#scheduler.start();

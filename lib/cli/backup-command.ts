@@ -89,7 +89,11 @@ export function registerBackup(program: Command, cli: Cli): void {
     .argument('<origin>', ORIGIN)
     .argument('<directory>', 'new or empty directory for the backup')
     .option('--container <spec>', 'where captured blocks wait; repeatable (default: memory:64M)', listValue)
-    .option('--blocks <list>', 'all, or a file with a line "START LENGTH" an extent', 'all')
+    .option(
+      '--blocks <list>',
+      'all, used (without free space), or a file with a line "START LENGTH" an extent',
+      'all',
+    )
     .addOption(
       new Option('--block-size <size>', 'unit of tracking, a power of two from 4K to 1M')
         .argParser(blockSizeValue)
@@ -154,6 +158,11 @@ export function registerBackup(program: Command, cli: Cli): void {
     );
 }
 
+/** A file called `used` is given as `./used`. */
+async function blocksOf(value: string): Promise<BlockList | 'used'> {
+  return value === 'used' ? value : await BlockList.fromFile(value);
+}
+
 async function runBackup(
   spec: string,
   directory: string,
@@ -169,7 +178,7 @@ async function runBackup(
     flags.targetDevice === undefined
       ? directoryTarget(directory)
       : deviceTarget(flags.targetDevice, { directory, force });
-  const blocks = flags.blocks === 'all' ? {} : { blocks: await BlockList.fromFile(flags.blocks) };
+  const blocks = flags.blocks === 'all' ? {} : { blocks: await blocksOf(flags.blocks) };
   const view = backupView(cli.output, json);
   const { hook: program, hookTimeout } = flags;
   const say = (line: string) => view.note(`hook: ${line}`);

@@ -7,6 +7,7 @@ import { errnoName } from '../errors.js';
 import type { BackupEvent, FinishedEvent, InvalidBlockEvent, StartedEvent } from '../events.js';
 import { formatSize } from '../extent.js';
 import type { BackupStats } from '../stats.js';
+import { partLine } from './blocks-command.js';
 import type { Output } from './output.js';
 import { formatSeconds } from './values.js';
 
@@ -51,6 +52,9 @@ class TextView implements BackupView {
     switch (event.event) {
       case 'started':
         for (const line of startedLines(event)) this.#output.line(line);
+        return;
+      case 'blocks':
+        for (const part of event.parts) this.#output.line(`  ${partLine(part)}`);
         return;
       case 'progress':
         this.#meter.update(event);

@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander';
 import { TOOL_VERSION } from '../manifest.js';
 import { registerAttach } from './attach-command.js';
 import { registerBackup } from './backup-command.js';
+import { registerBlocks } from './blocks-command.js';
 import type { Cli } from './cli.js';
 import { registerDoctor } from './doctor-command.js';
 import { EXIT, EXIT_HELP, exitStatusOf } from './exit-status.js';
@@ -42,6 +43,7 @@ export function createProgram(cli: Cli, json = false): Command {
   registerMountBackup(program, cli);
   registerVerify(program, cli);
   registerInspect(program, cli);
+  registerBlocks(program, cli);
   registerStatus(program, cli);
   registerHint(program, cli);
   registerModule(program, cli);

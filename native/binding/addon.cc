@@ -16,6 +16,7 @@
 #include "pinned_file_wrap.h"
 #include "replay_wrap.h"
 #include "session_wrap.h"
+#include "used_blocks_wrap.h"
 
 namespace snapbak {
 
@@ -63,6 +64,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("unpinFile", Napi::Function::New(env, &UnpinFile));
   exports.Set("removeLeftPinned", Napi::Function::New(env, &RemoveLeftPinnedFile));
   exports.Set("syncFileSystem", Napi::Function::New(env, &SyncFileSystem));
+  exports.Set("probeRange", Napi::Function::New(env, &ProbeRange));
+  exports.Set("extBlocks", Napi::Function::New(env, &JsExtBlocks));
   exports.Set("deviceMapper", DefineDeviceMapper(env));
   exports.Set("queryKernelDriver", Napi::Function::New(env, &QueryKernelDriver));
   exports.Set("abiVersion", Napi::Number::New(env, SNAPBAK_ABI_VERSION));

@@ -18,6 +18,8 @@ const PROBES = {
   'ninja-build': program('ninja'),
   'libblkid-dev': header('blkid/blkid.h'),
   'libdevmapper-dev': header('libdevmapper.h'),
+  'libext2fs-dev': header('ext2fs/ext2fs.h'),
+  'comerr-dev': header('et/com_err.h'),
   'nbdkit-plugin-dev': header('nbdkit-plugin.h'),
   nbdkit: program('nbdkit'),
   'libnbd-bin': program('nbdfuse'),
@@ -26,6 +28,7 @@ const PROBES = {
   'util-linux': program('fsfreeze'),
   e2fsprogs: program('e2fsck'),
   xfsprogs: program('xfs_repair'),
+  fdisk: program('sfdisk'),
   'qemu-utils': program('qemu-io'),
   fio: program('fio'),
   'qemu-system-common': program('qemu-storage-daemon'),
@@ -78,6 +81,8 @@ export const BUILD_PACKAGES = [
   'ninja-build',
   'libblkid-dev',
   'libdevmapper-dev',
+  'libext2fs-dev',
+  'comerr-dev',
   'nbdkit-plugin-dev',
 ];
 
@@ -91,7 +96,7 @@ export const NATIVE_TEST_PACKAGES = ['libgtest-dev', 'clang', 'libclang-rt-14-de
 export const MODEL_PACKAGES = ['spin', 'gcc'];
 
 /** For the scenarios with real programs. */
-export const SCENARIO_PACKAGES = [...LIVE_PACKAGES, 'xfsprogs', 'qemu-utils', 'fio'];
+export const SCENARIO_PACKAGES = [...LIVE_PACKAGES, 'xfsprogs', 'btrfs-progs', 'fdisk', 'qemu-utils', 'fio'];
 
 /** For the virtual machines, what their guests run (they see the host's programs), and the module's build. */
 export const KERNEL_PACKAGES = [

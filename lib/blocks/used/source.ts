@@ -1,0 +1,100 @@
+/**
+ * Where a used-block list is read from: a device that does not change while it
+ * is read. Today an image file or a block device that nobody uses.
+ */
+import { constants } from 'node:fs';
+import { type FileHandle, open, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { binding } from '../../binding.js';
+import { systemCode, systemError } from '../../system-error.js';
+
+export interface MetadataSource extends AsyncDisposable {
+  /** How it is called in messages. */
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Open for reading. */
+  readonly fd: number;
+  /** A file or device with the same bytes, for the tools of file systems. */
+  readonly path: string;
+  /** All of those bytes. */
+  read(offset: number, length: number): Promise<Buffer>;
+  /** Why what is read may be of no one instant, in words that continue "it …". Asked when all is read. */
+  unsteady(): Promise<string | undefined>;
+}
+
+/**
+ * An image or a block device, read only.
+ *
+ * @throws SnapbakError ERR_SNAPBAK_BLOCK_LIST if it cannot be opened, or is something else
+ */
+export async function openFileSource(path: string, sysBlock = '/sys/block'): Promise<MetadataSource> {
+  let file: FileHandle;
+  let busy = false;
+  try {
+    // not to be kept waiting by a pipe
+    file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (cause) {
+    throw systemError('ERR_SNAPBAK_BLOCK_LIST', `cannot open ${path}`, cause, path);
+  }
+  try {
+    const before = await file.stat({ bigint: true });
+    if (before.isBlockDevice()) {
+      try {
+        // a device that is mounted cannot be had exclusively; nor can it be mounted while we have it
+        const exclusive = await open(path, constants.O_RDONLY | constants.O_EXCL);
+        await file.close();
+        file = exclusive;
+      } catch (cause) {
+        if (systemCode(cause) !== 'EBUSY') throw cause;
+        busy = true;
+      }
+    } else if (!before.isFile()) {
+      throw new Error('it is neither a file nor a block device');
+    }
+    const loop = before.isFile() ? await loopOver(before, sysBlock) : undefined;
+    return {
+      name: path,
+      path,
+      size: binding().deviceSize(file.fd),
+      fd: file.fd,
+      async read(offset, length) {
+        const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, offset);
+        if (bytesRead !== length) throw new Error(`it ends before ${offset + length}`);
+        return buffer;
+      },
+      async unsteady() {
+        if (busy) return 'is in use (mounted?)';
+        if (loop !== undefined) return `is shown by /dev/${loop}, which may be in use`;
+        if (before.isBlockDevice()) return undefined;
+        const after = await file.stat({ bigint: true });
+        const same = after.mtimeNs === before.mtimeNs && after.size === before.size;
+        return same ? undefined : 'was written to while it was read';
+      },
+      [Symbol.asyncDispose]: () => file.close(),
+    };
+  } catch (cause) {
+    await file.close();
+    throw systemError('ERR_SNAPBAK_BLOCK_LIST', `cannot use ${path}`, cause, path);
+  }
+}
+
+/** The loop device over a file, if there is one. */
+async function loopOver(image: { dev: bigint; ino: bigint }, sysBlock: string): Promise<string | undefined> {
+  const devices = await readdir(sysBlock).catch(() => []);
+  for (const name of devices.filter((device) => device.startsWith('loop'))) {
+    const backing = await readFile(join(sysBlock, name, 'loop/backing_file'), 'utf8').catch(() => undefined);
+    if (backing === undefined) continue;
+    const other = await open(backing.trimEnd(), constants.O_RDONLY | constants.O_NONBLOCK).catch(
+      () => undefined,
+    );
+    if (other === undefined) continue;
+    try {
+      const { dev, ino } = await other.stat({ bigint: true });
+      if (dev === image.dev && ino === image.ino) return name;
+    } finally {
+      await other.close();
+    }
+  }
+  return undefined;
+}

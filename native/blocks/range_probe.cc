@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+#include "range_probe.h"
+
+#include <blkid/blkid.h>
+#include <errno.h>
+
+#include <memory>
+#include <type_traits>
+
+namespace snapbak {
+
+namespace {
+
+constexpr uint64_t kUnit = 512;  // of libblkid's partitions, whatever the device's sectors are
+
+struct ProbeCloser {
+  void operator()(blkid_probe probe) const { blkid_free_probe(probe); }
+};
+using Probe = std::unique_ptr<std::remove_pointer<blkid_probe>::type, ProbeCloser>;
+
+int LastError() { return errno != 0 ? -errno : -EIO; }
+
+std::string Lookup(blkid_probe probe, const char* name) {
+  const char* value = nullptr;
+  return blkid_probe_lookup_value(probe, name, &value, nullptr) == 0 && value != nullptr ? value : "";
+}
+
+int Partitions(blkid_probe probe, std::vector<FoundPartition>* found) {
+  blkid_partlist list = blkid_probe_get_partitions(probe);
+  if (list == nullptr) return LastError();
+  const int count = blkid_partlist_numof_partitions(list);
+  for (int i = 0; i < count; ++i) {
+    blkid_partition partition = blkid_partlist_get_partition(list, i);
+    if (partition == nullptr) return LastError();
+    FoundPartition one;
+    one.number = blkid_partition_get_partno(partition);
+    one.offset = static_cast<uint64_t>(blkid_partition_get_start(partition)) * kUnit;
+    one.length = static_cast<uint64_t>(blkid_partition_get_size(partition)) * kUnit;
+    one.extended = blkid_partition_is_extended(partition) != 0;
+    one.type = blkid_partition_get_type(partition);
+    found->push_back(one);
+  }
+  return 0;
+}
+
+}  // namespace
+
+int ProbeRangeOf(int fd, uint64_t offset, uint64_t length, RangeProbe* found) {
+  errno = 0;
+  Probe probe(blkid_new_probe());
+  if (!probe) return LastError();
+  if (blkid_probe_set_device(probe.get(), fd, static_cast<blkid_loff_t>(offset),
+                             static_cast<blkid_loff_t>(length)) != 0) {
+    return LastError();
+  }
+  blkid_probe_enable_superblocks(probe.get(), 1);
+  blkid_probe_set_superblocks_flags(probe.get(), BLKID_SUBLKS_TYPE | BLKID_SUBLKS_USAGE);
+  blkid_probe_enable_partitions(probe.get(), 1);
+  // 0: found; 1: nothing; -2: several kinds at once; -1: error
+  const int ret = blkid_do_safeprobe(probe.get());
+  if (ret == 1) return 0;
+  if (ret == -1) return LastError();
+  found->several = ret == -2;
+  found->type = Lookup(probe.get(), "TYPE");
+  found->usage = Lookup(probe.get(), "USAGE");
+  found->table = Lookup(probe.get(), "PTTYPE");
+  return found->several || found->table.empty() ? 0 : Partitions(probe.get(), &found->partitions);
+}
+
+}  // namespace snapbak

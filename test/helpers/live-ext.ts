@@ -1,0 +1,93 @@
+/**
+ * An ext3 or ext4 that a program never stops writing to, and copies of its device
+ * as of one instant each: the image lies on an xfs, whose reflinks are atomic.
+ */
+import type { ChildProcess } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Cleanup } from './cleanup.js';
+import { ended, must, run, start, until } from './programs.js';
+import { churnArguments, emptyImage } from './used-image.js';
+
+export interface LiveExtOptions {
+  mkfs: string[];
+  /** Of the mount. */
+  options: string;
+  /** Bytes of the image. */
+  size: number;
+  seed: number;
+}
+
+export class LiveExt {
+  #clones = 0;
+
+  private constructor(
+    private readonly image: string,
+    private readonly folder: string,
+    private readonly writer: ChildProcess,
+    private readonly cleanup: Cleanup,
+  ) {}
+
+  /** @param outer a mounted xfs with reflinks */
+  static async start(outer: string, { mkfs, options, size, seed }: LiveExtOptions): Promise<LiveExt> {
+    const cleanup = new Cleanup();
+    try {
+      const folder = join(outer, `live-${seed}`);
+      mkdirSync(folder);
+      cleanup.defer(`remove ${folder}`, () => must('rm', ['-rf', folder]));
+      const image = emptyImage(join(folder, 'image'), size);
+      await must(mkfs[0]!, [...mkfs.slice(1), image]);
+      const mountPoint = join(folder, 'mnt');
+      mkdirSync(mountPoint);
+      await must('mount', ['-o', `loop,${options}`, image, mountPoint]);
+      cleanup.defer(`unmount ${mountPoint}`, async () => {
+        await must('umount', [mountPoint]);
+      });
+      const writer = start(process.execPath, churnArguments(mountPoint, seed));
+      const gone = ended(writer);
+      gone.catch(() => {});
+      cleanup.defer('end the writer', async () => {
+        writer.kill('SIGKILL');
+        await gone;
+      });
+      // a quarter of the files is synced: from here on the log has something in it
+      await until(
+        'the writer has begun',
+        async () => (await readdir(mountPoint, { recursive: true })).length > 40,
+      );
+      return new LiveExt(image, folder, writer, cleanup);
+    } catch (error) {
+      await cleanup.run().catch(() => {});
+      throw error;
+    }
+  }
+
+  /** The device as of now, in a file of its own. */
+  async clone(): Promise<string> {
+    if (this.writer.exitCode !== null) throw new Error('the writer ended');
+    const path = join(this.folder, `clone-${this.#clones++}`);
+    await must('cp', ['--reflink=always', this.image, path]);
+    return path;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.cleanup.run();
+  }
+}
+
+/** Mounts a new xfs with reflinks, to hold images. */
+export async function reflinkFolder(cleanup: Cleanup, size: number): Promise<string> {
+  const folder = cleanup.folder('reflink');
+  const image = emptyImage(join(folder, 'xfs'), size);
+  await must('mkfs.xfs', ['-q', '-m', 'reflink=1', image]);
+  const outer = join(folder, 'outer');
+  mkdirSync(outer);
+  await must('mount', ['-o', 'loop', image, outer]);
+  cleanup.defer(`unmount ${outer}`, async () => {
+    // loop devices over what it holds let go of it a moment later
+    const unmounted = until('unmounted', async () => (await run('umount', [outer])).code === 0, 5000);
+    await unmounted.catch(() => must('umount', ['-l', outer]));
+  });
+  return outer;
+}
