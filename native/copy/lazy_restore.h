@@ -145,7 +145,7 @@ class LazyRestore : public ExportedDevice {
   uint64_t cursor_ = 0;  // where the background goes on: behind the last demand
   unsigned demanding_ = 0;
   unsigned working_ = 0;  // background threads that have not ended
-  bool ending_ = false, failed_ = false, settled_ = false, closed_ = false;
+  bool failed_ = false, settled_ = false, closed_ = false;
   std::vector<std::thread> threads_;
 };
 
