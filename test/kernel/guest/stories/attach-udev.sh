@@ -25,7 +25,14 @@ volume() {
 	table data <<<"0 $((64 * MIB)) linear /dev/vda 0"
 	wipefs -qa /dev/mapper/data
 	mkfs.ext4 -q -L of-the-story /dev/mapper/data
+	# udev hears of a device that was written to by inotify: no event waits yet, for settle to wait for
+	until_true 30 leads_to /dev/disk/by-label/of-the-story /dev/mapper/data
 	settled
+}
+
+# leads_to LINK NODE
+leads_to() {
+	[ "$(realpath -q "$1")" = "$(realpath "$2")" ]
 }
 
 found_once() {
@@ -64,7 +71,7 @@ made() {
 	snapbak attach --create made /dev/vda
 	defer '! [ -e /dev/mapper/made ] || remove_device made'
 	settled
-	links_of /dev/mapper/made | grep -x /dev/disk/by-label/of-the-story
+	until_true 30 leads_to /dev/disk/by-label/of-the-story /dev/mapper/made
 	snapbak detach /dev/mapper/made
 	settled
 	refused test -e /dev/mapper/made
