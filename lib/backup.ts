@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { abortedError } from './backup/failure.js';
-import { Hooks, type Instant } from './backup/hooks.js';
+import { alsoNotThawed, Hooks, type Instant } from './backup/hooks.js';
 import {
   type BackupOptions,
   type CheckedOptions,
@@ -144,6 +144,7 @@ export async function startBackup(options: BackupOptions): Promise<Backup> {
   }
   const id = randomUUID();
   const hooks = new Hooks({ ...checked, id, origin: checked.origin.spec });
+  let fixed = false; // the point in time
   try {
     const resources = await openAll(checked, held);
     const { session, container, blockSize } = resources;
@@ -158,7 +159,9 @@ export async function startBackup(options: BackupOptions): Promise<Backup> {
       await writeDirtyPages();
       return fixInstant(checked, session);
     });
+    fixed = true;
     checkSignal(signal);
+    const used = await findUsed(checked, resources);
     if (checked.export !== undefined) {
       resources.exported = held.exported = await exportView(
         resources,
@@ -167,7 +170,6 @@ export async function startBackup(options: BackupOptions): Promise<Backup> {
         signal,
       );
     }
-    const used = await findUsed(checked, resources, instant.freezeMs > 0);
     const backup = new RunningBackup({
       ...resources,
       ...used,
@@ -189,8 +191,9 @@ export async function startBackup(options: BackupOptions): Promise<Backup> {
     notices.pass((notice) => backup.notice(notice));
     return backup;
   } catch (error) {
-    await Promise.all([release(held), hooks.thawed]);
-    throw error;
+    const [, notThawed] = await Promise.all([release(held), hooks.thawed]);
+    // what went wrong before, around() has told already
+    throw fixed && notThawed !== undefined ? alsoNotThawed(error, notThawed) : error;
   }
 }
 
@@ -291,14 +294,11 @@ async function prepare(
 async function findUsed(
   { blocks, origin, signal }: CheckedOptions,
   resources: Resources,
-  frozen: boolean,
 ): Promise<{ list: BlockList; blocksEvent: BlocksEvent } | undefined> {
   if (blocks !== 'used') return undefined;
-  let found: Awaited<ReturnType<typeof dropFreeBlocks>> | undefined;
-  await unlessAborted(async () => {
-    found = await dropFreeBlocks(resources, origin.spec, frozen);
-  }, signal);
-  return found && { list: found.list, blocksEvent: found.event };
+  const { list, event } = await dropFreeBlocks(resources, origin.spec, signal);
+  checkSignal(signal);
+  return { list, blocksEvent: event };
 }
 
 /** Before the sweep begins, so that who sees the start can connect; writers do not wait for it. */

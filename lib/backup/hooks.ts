@@ -20,7 +20,7 @@ export interface HookContext {
 
 /** What `afterThaw` is told besides. */
 export interface ThawContext extends HookContext {
-  /** True: the point in time is fixed, and the backup runs. */
+  /** True: the point in time was fixed. */
   started: boolean;
   /** With `started`: the start instant. */
   startedAt?: Date;
@@ -98,7 +98,9 @@ export class Hooks {
     const { beforeFreeze, origin, signal } = this.#options;
     if (beforeFreeze === undefined) return;
     const what = `the backup of ${origin} was not started: beforeFreeze`;
-    await this.#run(what, (told) => beforeFreeze(told), signal);
+    // one that comes to its end later, although it was given up, may hold what afterThaw did not find
+    const late = (error: Error) => this.#thaw({ started: false, error });
+    await this.#run(what, (told) => beforeFreeze(told), signal, late);
   }
 
   #thaw(how: Pick<ThawContext, 'started' | 'error' | keyof Instant>): void {
@@ -116,6 +118,7 @@ export class Hooks {
     what: string,
     call: (told: HookContext) => Promise<void> | void,
     outer?: AbortSignal,
+    onLateEnd?: (why: Error) => void,
   ): Promise<void> {
     const { id, origin, hookTimeout, grace = GRACE_MS } = this.#options;
     const stop = new AbortController();
@@ -132,7 +135,10 @@ export class Hooks {
     const stopped = new Promise<void>((resolve) => {
       stop.signal.addEventListener('abort', () => resolve(), { once: true });
     });
-    const called = (async () => call({ id, origin, signal: stop.signal }))();
+    let ended = false;
+    const called = (async () => call({ id, origin, signal: stop.signal }))().finally(() => {
+      ended = true;
+    });
     called.catch(() => {}); // told below, or too late to matter
     try {
       await Promise.race([called, stopped.then(() => sleep(grace, undefined, { signal: end.signal }))]);
@@ -143,7 +149,10 @@ export class Hooks {
       outer?.removeEventListener('abort', onAbort);
       end.abort();
     }
-    if (why !== undefined) throw why;
+    if (why === undefined) return;
+    const given = why;
+    if (!ended && onLateEnd !== undefined) void called.catch(() => {}).then(() => onLateEnd(given));
+    throw given;
   }
 }
 
@@ -152,7 +161,7 @@ function hookError(message: string, cause?: unknown): SnapbakError {
 }
 
 /** The first error counts; that the application may still stand still must not be lost. */
-function alsoNotThawed(error: unknown, failed: SnapbakError): Error {
+export function alsoNotThawed(error: unknown, failed: SnapbakError): Error {
   if (!SnapbakError.is(error)) return error as Error;
   const { path, errno, extent } = error;
   return new SnapbakError(error.code as SnapbakErrorCode, `${error.message}; ${failed.message}`, {

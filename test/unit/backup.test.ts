@@ -304,6 +304,19 @@ describe('Backup', () => {
     session.notify({ kind: 'hint' });
   });
 
+  it('tells that afterThaw failed though the start is given up for another reason', async () => {
+    const controller = new AbortController();
+    const afterThaw = () => {
+      controller.abort(new Error('changed my mind'));
+      throw new Error('cannot unlock');
+    };
+    const { start } = setup({ afterThaw, signal: controller.signal });
+    await assert.rejects(start(), {
+      code: 'ERR_SNAPBAK_ABORTED',
+      message: /changed my mind.*may not have been let go.*cannot unlock/,
+    });
+  });
+
   it('is good though afterThaw failed, tells it, and ends after it', async () => {
     let fail = (_: Error) => {};
     const afterThaw = () =>

@@ -13,6 +13,8 @@ export interface BtrfsSuper {
   deviceId: number;
   /** Of this device. */
   totalBytes: number;
+  /** Bytes of this device that chunks own. */
+  deviceUsed: number;
   incompat: number;
   compatRo: number;
 }
@@ -34,6 +36,7 @@ export function parseSuper(lines: Iterable<string>): BtrfsSuper {
     devices: number('num_devices'),
     deviceId: number('dev_item.devid'),
     totalBytes: number('dev_item.total_bytes'),
+    deviceUsed: number('dev_item.bytes_used'),
     incompat: number('incompat_flags'),
     compatRo: number('compat_ro_flags'),
   };
@@ -63,17 +66,16 @@ const OTHER_LINE =
   /^(btrfs-progs v|[a-z ]+ tree|(leaf|node) \d+ |fs uuid |chunk uuid |total bytes |bytes used |uuid )/;
 
 /** An item's key, if the line is one; throws for a line that is nothing known. */
-function keyOf(line: string): { object: string; kind: string; offset: number } | undefined {
+function keyOf(line: string): { object: string; kind: string; offset: string } | undefined {
   const match = ITEM.exec(line);
-  if (match !== null) {
-    return {
-      object: match[1]!,
-      kind: match[2]!,
-      offset: integer(match[3], 'btrfs shows a key that is too large'),
-    };
-  }
+  if (match !== null) return { object: match[1]!, kind: match[2]!, offset: match[3]! };
   if (/^\t\t/.test(line) || LINK.test(line) || OTHER_LINE.test(line)) return undefined;
   throw new Error(`btrfs says ${JSON.stringify(line.slice(0, 80))}`);
+}
+
+/** Of a key whose offset counts bytes; others may hold a hash of 64 bits. */
+function bytesOf(key: { offset: string }): number {
+  return integer(key.offset, 'btrfs shows a key that is too large');
 }
 
 /** Reads `dump-tree -t chunk`. */
@@ -87,7 +89,7 @@ export class ChunkReader {
       this.#open = undefined;
       if (key.kind === 'DEV_ITEM') return;
       if (key.kind !== 'CHUNK_ITEM') throw new Error(`its chunk tree has a ${key.kind}`);
-      this.#open = { logical: key.offset, length: 0, type: '', stripes: [], count: 0 };
+      this.#open = { logical: bytesOf(key), length: 0, type: '', stripes: [], count: 0 };
       this.chunks.push(this.#open);
       return;
     }
@@ -116,7 +118,7 @@ export class DevExtentReader {
       this.#open = undefined;
       if (key.kind !== 'DEV_EXTENT') return;
       const device = integer(key.object, 'btrfs shows a device without a number');
-      this.#open = { device, offset: key.offset, length: 0, chunk: 0 };
+      this.#open = { device, offset: bytesOf(key), length: 0, chunk: 0 };
       this.extents.push(this.#open);
       return;
     }
@@ -146,6 +148,6 @@ export class ExtentReader {
     this.#group = key.kind === 'BLOCK_GROUP_ITEM';
     if (key.kind !== 'EXTENT_ITEM' && key.kind !== 'METADATA_ITEM') return;
     const offset = integer(key.object, 'btrfs shows an extent without an address');
-    this.extents.push({ offset, length: key.kind === 'EXTENT_ITEM' ? key.offset : this.nodeSize });
+    this.extents.push({ offset, length: key.kind === 'EXTENT_ITEM' ? bytesOf(key) : this.nodeSize });
   }
 }

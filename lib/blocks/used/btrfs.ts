@@ -3,8 +3,9 @@
  * All that a btrfs refers to hangs on its superblock, which is written last, so
  * the trees of any instant are whole, mounted or not; but for the log tree of
  * fsync, which allocates without the extent tree. Where the addresses cannot be
- * followed for certain (several devices, RAID, a log tree) the chunks of the
- * device are listed as a whole, and what no chunk owns is left out still.
+ * followed for certain (RAID, a log tree) the chunks of the device are listed as a
+ * whole, and what no chunk owns is left out still. One of several devices is
+ * listed in full: its trees may be on the others, of which only the present is there.
  */
 import type { Extent } from '../../extent.js';
 import {
@@ -34,10 +35,11 @@ export const readBtrfs: Reader = (range) => withPath(range, (path) => usedOfBtrf
 /** @param length bytes of the device */
 export async function usedOfBtrfs(path: string, length: number, run: RunTool = runTool): Promise<Verdict> {
   const dump = async (tree: string, line: (text: string) => void) =>
-    await run('btrfs', ['inspect-internal', 'dump-tree', '-t', tree, path], line);
+    await run('btrfs', ['inspect-internal', 'dump-tree', '--noscan', '-t', tree, path], line);
   const superblock = parseSuper(await linesOf(run, 'btrfs', ['inspect-internal', 'dump-super', path]));
   const strange = strangeness(superblock, length);
   if (strange !== undefined) return { doubt: strange };
+  if (superblock.devices !== 1) return { doubt: 'it has several devices' };
   const devices = new DevExtentReader();
   await dump('dev', (text) => devices.line(text));
   const own = devices.extents.filter(({ device }) => device === superblock.deviceId);
@@ -47,12 +49,15 @@ export async function usedOfBtrfs(path: string, length: number, run: RunTool = r
   ) {
     return { doubt: 'its device tree is not understood' };
   }
+  // what cannot be read of a tree is passed over
+  if (own.reduce((bytes, extent) => bytes + extent.length, 0) !== superblock.deviceUsed) {
+    return { doubt: 'its device tree does not add up to what it counts as used' };
+  }
   const around = surroundings(superblock, length);
   const inFull = (note: string): Verdict => ({
     used: [...around, ...own],
     note: `its chunks are listed as a whole: ${note}`,
   });
-  if (superblock.devices !== 1) return inFull('it has several devices');
   if (superblock.logRoot !== 0) return inFull('it has a log tree, of an fsync since the last commit');
   const chunks = new ChunkReader();
   await dump('chunk', (text) => chunks.line(text));

@@ -52,6 +52,8 @@ export async function nbdfuse(uri: string, folder: string): Promise<ShownFile> {
     const forced = setTimeout(() => child.kill('SIGKILL'), 2000);
     await gone;
     clearTimeout(forced);
+    // one that died by itself leaves its mount
+    await linesOf(runTool, 'fusermount3', ['-u', '-z', mountPoint]).catch(() => {});
   };
   const path = join(mountPoint, 'nbd');
   for (const end = performance.now() + PATIENCE_MS; ; ) {

@@ -107,6 +107,21 @@ describe('hooks', () => {
     assert.deepEqual(log, ['afterThaw']);
   });
 
+  it('call afterThaw once more when a beforeFreeze that was given up comes to its end', async () => {
+    let end = () => {};
+    const beforeFreeze = () =>
+      new Promise<void>((resolve) => {
+        end = resolve;
+      });
+    const { log, hooks, start } = setup({ beforeFreeze, hookTimeout: 10, grace: 10 });
+    await assert.rejects(hooks.around(start), { code: 'ERR_SNAPBAK_HOOK' });
+    assert.deepEqual(log, ['afterThaw']);
+    end();
+    await new Promise((resolve) => setImmediate(resolve));
+    await hooks.thawed;
+    assert.deepEqual(log, ['afterThaw', 'afterThaw']);
+  });
+
   it('stop beforeFreeze when the backup is aborted, and still call afterThaw', async () => {
     const controller = new AbortController();
     const { log, hooks, start } = setup({ beforeFreeze: endless(true), signal: controller.signal });

@@ -170,7 +170,7 @@ struct snapbak_shm {
 	__u64 start_realtime_ns; /* CLOCK_REALTIME at the start instant */
 	__u64 start_monotonic_ns; /* CLOCK_MONOTONIC at the start instant */
 	__u64 arm_ns; /* how long writes were stopped for it */
-	__u64 freeze_ns; /* how long file systems were frozen, freezing included; 0: none */
+	__u64 freeze_ns; /* from freezing to thawed, file system there or not; 0: no freeze */
 	__u64 reserved1[2];
 
 	/* 192: sleep flags; see "Wake-ups" below */

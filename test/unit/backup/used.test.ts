@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict';
+import { dropFreeBlocks } from '../../../lib/backup/used.js';
+import { BlockList } from '../../../lib/blocks/block-list.js';
+
+import { FakeSession, fakeInfo, nativeError } from '../../helpers/fake-session.js';
+
+const BLOCK = 65_536;
+
+describe('used blocks of a session', () => {
+  function setup() {
+    const session = new FakeSession();
+    const info = fakeInfo();
+    return { session, info, list: BlockList.all(info.size), blockSize: BLOCK };
+  }
+
+  it('are all where the start instant cannot be read, and the reason is told', async () => {
+    const what = setup();
+    what.session.failing.set('openView', nativeError(-95, 'view'));
+    const { list, event } = await dropFreeBlocks(what, 'unix:/run/x');
+    assert.deepEqual([...list], [...what.list]);
+    assert.equal(event.listedBytes, what.info.size);
+    assert.match(event.parts[0]?.reason ?? '', /cannot be read/);
+  });
+
+  it('are all where the session ended meanwhile: whoever ended it says so', async () => {
+    const what = setup();
+    what.session.failing.set('openView', nativeError(-108, 'view'));
+    what.session.unlist = () => {
+      throw nativeError(-22, 'unlist');
+    };
+    const { list } = await dropFreeBlocks(what, 'unix:/run/x');
+    assert.deepEqual([...list], [...what.list]);
+  });
+
+  it('are all when it is given up before they were found', async () => {
+    const what = setup();
+    const { list } = await dropFreeBlocks(what, 'unix:/run/x', AbortSignal.abort(new Error('no')));
+    assert.deepEqual([...list], [...what.list]);
+  });
+});
