@@ -93,7 +93,7 @@ describe('hooks around the start instant', () => {
         1,
         startBackup(cleanup, served.origin, directory, ...hook).finished,
       );
-      assert.ok(performance.now() - begin < 8000);
+      assert.ok(performance.now() - begin < 60_000);
       assert.match(String(events.at(-1)?.message), /did not end within 300 ms/);
       assert.deepEqual(await calls(log), ['before-freeze:', 'after-thaw:0']);
     });
