@@ -4,24 +4,38 @@
  */
 import { Command, CommanderError } from 'commander';
 import { TOOL_VERSION } from '../manifest.js';
-import { registerAttach } from './attach-command.js';
-import { registerBackup } from './backup-command.js';
-import { registerBlocks } from './blocks-command.js';
 import type { Cli } from './cli.js';
-import { registerDoctor } from './doctor-command.js';
 import { EXIT, EXIT_HELP, exitStatusOf } from './exit-status.js';
-import { registerHint } from './hint-command.js';
-import { registerInspect } from './inspect-command.js';
-import { registerModule } from './module-command.js';
-import { registerMountBackup } from './mount-backup-command.js';
 import { Output } from './output.js';
-import { registerRestore } from './restore-command.js';
-import { registerServe } from './serve-command.js';
-import { registerStatus } from './status-command.js';
-import { registerVerify } from './verify-command.js';
 
-/** All commands; errors are thrown, never an exit. */
-export function createProgram(cli: Cli, json = false): Command {
+type Register = (program: Command, cli: Cli) => void;
+
+async function loadAttach(): Promise<Register> {
+  return (await import('./attach-command.js')).registerAttach;
+}
+
+/** The commands in the order of the help. Each loads a part of the library: only the one that is run is loaded. */
+const COMMANDS: Record<string, () => Promise<Register>> = {
+  serve: async () => {
+    const { registerServe } = await import('./serve-command.js');
+    return (program) => registerServe(program);
+  },
+  attach: loadAttach,
+  detach: loadAttach,
+  backup: async () => (await import('./backup-command.js')).registerBackup,
+  restore: async () => (await import('./restore-command.js')).registerRestore,
+  'mount-backup': async () => (await import('./mount-backup-command.js')).registerMountBackup,
+  verify: async () => (await import('./verify-command.js')).registerVerify,
+  inspect: async () => (await import('./inspect-command.js')).registerInspect,
+  blocks: async () => (await import('./blocks-command.js')).registerBlocks,
+  status: async () => (await import('./status-command.js')).registerStatus,
+  hint: async () => (await import('./hint-command.js')).registerHint,
+  module: async () => (await import('./module-command.js')).registerModule,
+  doctor: async () => (await import('./doctor-command.js')).registerDoctor,
+};
+
+/** The program with the command of that name, or with all of them; errors are thrown, never an exit. */
+async function createProgram(cli: Cli, json: boolean, name = ''): Promise<Command> {
   const program = new Command('snapbak')
     .description(
       'Online backup of block devices: the device as it stood at one instant, while it is written to.',
@@ -36,18 +50,8 @@ export function createProgram(cli: Cli, json = false): Command {
       },
     })
     .addHelpText('afterAll', EXIT_HELP);
-  registerServe(program);
-  registerAttach(program, cli);
-  registerBackup(program, cli);
-  registerRestore(program, cli);
-  registerMountBackup(program, cli);
-  registerVerify(program, cli);
-  registerInspect(program, cli);
-  registerBlocks(program, cli);
-  registerStatus(program, cli);
-  registerHint(program, cli);
-  registerModule(program, cli);
-  registerDoctor(program, cli);
+  const asked = Object.hasOwn(COMMANDS, name) ? [COMMANDS[name]!] : new Set(Object.values(COMMANDS));
+  for (const load of asked) (await load())(program, cli);
   return program;
 }
 
@@ -66,7 +70,8 @@ export async function run(args: string[], output: Output = new Output()): Promis
     },
   };
   try {
-    await createProgram(cli, json).parseAsync(args, { from: 'user' });
+    const program = await createProgram(cli, json, args[0]);
+    await program.parseAsync(args, { from: 'user' });
     return status;
   } catch (error) {
     const told = error instanceof CommanderError; // commander wrote its message itself
