@@ -194,7 +194,7 @@ int LazyRestore::Write(uint64_t offset, const void* data, size_t length, bool fu
   const uint64_t count = (offset + length - 1) / options_.block_size - first + 1;
   if (fua && state_->IsDurable(first, count)) {
     if (down_) return -ESHUTDOWN;
-    return destination_.Write(bytes, length, offset, true);
+    return state_->WriteDurably([&] { return destination_.Write(bytes, length, offset, true); });
   }
   const auto write = [&](uint64_t at, uint64_t n, uint64_t done) {
     return destination_.Write(bytes + done, n, at, false);

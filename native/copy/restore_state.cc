@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <iterator>
+#include <utility>
 
 #include "file_io.h"
 
@@ -132,11 +133,16 @@ int RestoreState::Sync(const std::function<int()>& flush) {
     runs.swap(added_);
   }
   int ret = flush();
-  if (ret != 0) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    lost_ = true;
-    WriteBoot("lost");  // an error here changes nothing: the destination has failed
-    return ret;
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (ret != 0) {
+      Lose();
+      return ret;
+    }
+    // Durable writes that began before the flush ended may have been told what it should have been.
+    const unsigned before = std::exchange(round_, 1 - round_);
+    ended_.wait(lock, [&] { return writing_[before] == 0; });
+    if (lost_) return -EIO;
   }
   if (runs.empty()) return 0;
   for (const Run& run : runs) written_.Set(run.first, run.count);
@@ -152,6 +158,23 @@ int RestoreState::Sync(const std::function<int()>& flush) {
   }
   for (const Run& run : runs) durable_.Set(run.first, run.count);
   return 0;
+}
+
+int RestoreState::WriteDurably(const std::function<int()>& write) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const unsigned round = round_;
+  ++writing_[round];
+  lock.unlock();
+  const int ret = write();
+  lock.lock();
+  if (ret != 0) Lose();
+  if (--writing_[round] == 0) ended_.notify_all();
+  return ret;
+}
+
+void RestoreState::Lose() {
+  lost_ = true;
+  WriteBoot("lost");  // an error here changes nothing: the destination has failed
 }
 
 bool RestoreState::IsDurable(uint64_t first, uint64_t count) const {

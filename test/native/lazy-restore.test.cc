@@ -5,9 +5,11 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <chrono>
+#include <future>
 #include <random>
 
 #include "copy-rig.h"
@@ -259,6 +261,26 @@ TEST_F(LazyRestoreTest, ShuttingDownEndsEveryCall) {
   EXPECT_EQ(restore->Close(), 0);
 }
 
+TEST_F(LazyRestoreTest, AFailedDurableWriteLeavesNothingToBeBelievedThatWasNotDurable) {
+  const std::vector<uint8_t> data(kBlock, 0x77);
+  {
+    auto restore = Open();
+    ASSERT_EQ(0, restore->Write(700 * kBlock, data.data(), kBlock, true));  // durable from here on
+    ASSERT_EQ(0, restore->Write(7 * kBlock, data.data(), kBlock, false));
+    // a destination that fails: the file may not be written as far behind
+    const auto before = signal(SIGXFSZ, SIG_IGN);
+    rlimit limit{};
+    ASSERT_EQ(0, getrlimit(RLIMIT_FSIZE, &limit));
+    const rlimit low{600 * kBlock, limit.rlim_max};
+    ASSERT_EQ(0, setrlimit(RLIMIT_FSIZE, &low));
+    EXPECT_EQ(-EFBIG, restore->Write(700 * kBlock, data.data(), kBlock, true));
+    ASSERT_EQ(0, setrlimit(RLIMIT_FSIZE, &limit));
+    signal(SIGXFSZ, before);
+    EXPECT_EQ(-EIO, restore->Flush()) << "nobody knows what of block 7 is on the disk";
+  }
+  EXPECT_EQ(Open()->Stats().here_blocks, 1u);
+}
+
 // One change of the model, done to the restore, too.
 void Change(LazyRestore* restore, std::mt19937* random, uint64_t offset, uint64_t length, uint8_t* model) {
   const uint8_t byte = static_cast<uint8_t>(1 + (*random)() % 255);
@@ -434,6 +456,36 @@ TEST(RestoreState, KnowsToBeDurableOnlyWhatWasThereWhenTheFlushBegan) {
   EXPECT_TRUE(here.Get(14));
   EXPECT_FALSE(here.Get(15));
   EXPECT_FALSE(here.Get(20));
+}
+
+// The kernel tells of a failed writeback once: whoever was told it instead of the flush has to tell.
+TEST(RestoreState, TakesAnErrorOfADurableWriteForOneOfTheFlushThatRunsMeanwhile) {
+  TestFile file(RestoreState::FileBytes(1000));
+  uint64_t fresh = 0;
+  RestoreState state(file.Duplicate(), 1000);
+  BlockBits here(1000);
+  ASSERT_EQ(0, state.Load("a", &here));
+  ASSERT_EQ(0, state.Add(1, 1, &here, &fresh));
+  std::promise<void> begun, flushed;
+  std::thread writer([&] {
+    EXPECT_EQ(-EIO, state.WriteDurably([&] {
+      begun.set_value();
+      flushed.get_future().wait();
+      return -EIO;
+    }));
+  });
+  begun.get_future().wait();
+  EXPECT_EQ(-EIO, state.Sync([&] {
+    flushed.set_value();
+    return 0;
+  }));
+  writer.join();
+  EXPECT_FALSE(state.IsDurable(1, 1));
+  EXPECT_EQ(-EIO, state.Sync([] { return 0; }));
+  RestoreState next(file.Duplicate(), 1000);
+  BlockBits found(1000);
+  ASSERT_EQ(0, next.Load("a", &found));
+  EXPECT_FALSE(found.Get(1));
 }
 
 TEST(RestoreState, TakesBackWhatMayBeLostWhenAFlushFails) {
