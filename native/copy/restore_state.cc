@@ -47,19 +47,18 @@ int RestoreState::Load(const std::string& boot, BlockBits* here) {
     }
     return 0;
   };
+  const auto note = [&](uint64_t index, uint64_t bits) {
+    for (uint64_t fresh = here->SetWord(index, bits); fresh != 0; fresh &= fresh - 1) {
+      Remember(index * 64 + static_cast<uint64_t>(__builtin_ctzll(fresh)), 1);
+    }
+  };
+  // Whoever wrote them may have been killed before they were on the disk, or have failed to bring them
+  // there: the data are durable, the bits perhaps not. They are the next Sync's, as those of this boot are.
   ret = read(DurableAt(), [&](uint64_t index, uint64_t bits) {
     written_.SetWord(index, bits);
-    durable_.SetWord(index, bits);
-    here->SetWord(index, bits);
+    note(index, bits);
   });
-  if (ret == 0 && same_boot) {
-    ret = read(VolatileAt(), [&](uint64_t index, uint64_t bits) {
-      // of this boot, and perhaps not durable: the next Sync's
-      for (uint64_t fresh = here->SetWord(index, bits); fresh != 0; fresh &= fresh - 1) {
-        Remember(index * 64 + static_cast<uint64_t>(__builtin_ctzll(fresh)), 1);
-      }
-    });
-  }
+  if (ret == 0 && same_boot) ret = read(VolatileAt(), note);
   if (ret != 0) return ret;
   if (!same_boot) {
     // What stands there of an earlier boot goes before ours is named. The page

@@ -45,7 +45,8 @@ class RestoreState {
   RestoreState(UniqueFd file, uint64_t blocks);
 
   // Reads what the file says; a new one says nothing. Blocks found are set in
-  // `here`. `boot` names this boot. 0 or -errno.
+  // `here`, and known to be durable after the next Sync. `boot` names this boot.
+  // 0 or -errno.
   int Load(const std::string& boot, BlockBits* here);
 
   // Blocks that need no restore: in no bitmap, and never to be waited for. Before Load.

@@ -488,6 +488,37 @@ TEST(RestoreState, TakesAnErrorOfADurableWriteForOneOfTheFlushThatRunsMeanwhile)
   EXPECT_FALSE(found.Get(1));
 }
 
+// Whoever wrote the bits may have been killed just before its fdatasync.
+TEST(RestoreState, TakesNoBitOfAFileForDurableBeforeItHasMadeItSo) {
+  TestFile file(RestoreState::FileBytes(1000));
+  uint64_t fresh = 0;
+  {
+    RestoreState state(file.Duplicate(), 1000);
+    BlockBits here(1000);
+    ASSERT_EQ(0, state.Load("a", &here));
+    ASSERT_EQ(0, state.Add(60, 10, &here, &fresh));
+    ASSERT_EQ(0, state.Sync([] { return 0; }));
+  }
+  for (const char* boot : {"a", "b"}) {
+    RestoreState state(file.Duplicate(), 1000);
+    BlockBits here(1000);
+    ASSERT_EQ(0, state.Load(boot, &here));
+    EXPECT_EQ(10u, here.RunLength(60, 20));
+    EXPECT_FALSE(state.IsDurable(60, 10)) << boot;
+    EXPECT_TRUE(state.dirty()) << boot;
+    // as if they had never been written: they are written again
+    const std::vector<uint8_t> zeroes(4096);
+    ASSERT_EQ(0, WriteAll(file.fd(), zeroes.data(), zeroes.size(), 2 * RestoreState::kTextBytes));
+    ASSERT_EQ(0, state.Sync([] { return 0; }));
+    EXPECT_TRUE(state.IsDurable(60, 10)) << boot;
+    EXPECT_FALSE(state.IsDurable(59, 1)) << boot;
+  }
+  RestoreState state(file.Duplicate(), 1000);
+  BlockBits here(1000);
+  ASSERT_EQ(0, state.Load("c", &here));
+  EXPECT_EQ(10u, here.RunLength(60, 20));
+}
+
 TEST(RestoreState, TakesBackWhatMayBeLostWhenAFlushFails) {
   TestFile file(RestoreState::FileBytes(1000));
   uint64_t fresh = 0;
