@@ -259,6 +259,7 @@ TEST_F(LazyRestoreTest, ShuttingDownEndsEveryCall) {
   EXPECT_EQ(restore->Flush(), -ESHUTDOWN);
   EXPECT_EQ(restore->Close(), 0);
   EXPECT_EQ(restore->Close(), 0);
+  EXPECT_EQ(restore->Write(0, &byte, 1, true), -ESHUTDOWN);
 }
 
 TEST_F(LazyRestoreTest, AFailedDurableWriteLeavesNothingToBeBelievedThatWasNotDurable) {
