@@ -1,11 +1,13 @@
 // What a restore on demand leaves behind when it does not come to its export: nothing that was made for it, and
 // nothing open; and what it is refused before it has changed anything.
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { binding, type NativeBinding } from '../../../lib/binding.js';
 import { SnapbakError } from '../../../lib/errors.js';
 import { type RestoreOnDemandOptions, restoreOnDemand } from '../../../lib/restore/on-demand.js';
+import { restore } from '../../../lib/restore/restore.js';
 import { destinationIdentity, makeState, restoreJob } from '../../../lib/restore/restore-state.js';
 import { makeBackup } from '../../helpers/backup-folder.js';
 import { Cleanup } from '../../helpers/cleanup.js';
@@ -105,5 +107,19 @@ describe('a restore on demand that does not begin', () => {
     });
     await assert.rejects(begin({ ...failing, native }), { code: 'ERR_SNAPBAK_ORIGIN' });
     assert.deepEqual(readdirSync(folder), ['backup']);
+  });
+
+  it('to a file that is restored to, or served, has touched nothing', async () => {
+    writeFileSync(to, old);
+    const other = await open(to);
+    binding().lockFile(other.fd);
+    const refused = { code: 'ERR_SNAPBAK_RESTORE', message: /disk.img is in use/ };
+    await assert.rejects(begin(failing, { force: true }), refused);
+    await assert.rejects(restore({ backup, to, force: true }), refused);
+    assert.ok(readFileSync(to).equals(old));
+    assert.deepEqual(readdirSync(folder).sort(), ['backup', 'disk.img']);
+    await other.close();
+    rmSync(to);
+    await restore({ backup, to });
   });
 });
