@@ -502,6 +502,11 @@ export interface NativeBinding {
   /** posix_fallocate of `bytes` bytes at `from` (0), and every page written, so that later writes allocate nothing. */
   preallocate(fd: number, bytes: number, from?: number): Promise<void>;
   /**
+   * Locks a file for as long as its open file description lives, against a driver that serves it and a
+   * restore to it; throws EBUSY where one is. What has a descriptor duplicated from `fd` is let in.
+   */
+  lockFile(fd: number): void;
+  /**
    * Fills a new file of ours and pins it (immutable), so that its bytes stay
    * where they are on the device beneath its file system, and tells where.
    * `unsuited`, in words that continue "it …": such a file cannot be used.

@@ -7,6 +7,7 @@ import { closeSync } from 'node:fs';
 import type { NativeExportable } from '../binding.js';
 import { findExportPlugin, findNbdkit } from '../serve/nbdkit.js';
 import { type NbdkitProcess, type ServerExit, startNbdkit } from '../serve/nbdkit-process.js';
+import { clearSocket } from '../serve/sockets.js';
 
 export interface ExportOptions {
   device: Pick<NativeExportable, 'serve'>;
@@ -44,6 +45,23 @@ export interface ExportPrograms {
 }
 
 const CONNECTIONS = 16;
+
+/**
+ * Finds what `startExport` needs and makes the socket's place free, for a
+ * caller who changes something before it.
+ *
+ * @throws SnapbakError `ERR_SNAPBAK_MISSING` without nbdkit or its plugin,
+ *   `ERR_SNAPBAK_ORIGIN` if something else is at the socket's place
+ */
+export async function prepareExport(
+  socket: string,
+  programs: ExportPrograms = {},
+): Promise<Required<ExportPrograms>> {
+  const program = (programs.nbdkit ?? findNbdkit)();
+  const plugin = (programs.plugin ?? findExportPlugin)();
+  await clearSocket(socket);
+  return { nbdkit: () => program, plugin: () => plugin };
+}
 
 /**
  * Shows `device` at `socket`, and resolves when clients can connect. The device

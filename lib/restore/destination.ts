@@ -41,7 +41,7 @@ export async function openDestination(
     if (systemCode(cause) === 'ENOENT') return undefined;
     throw systemError('ERR_SNAPBAK_RESTORE', `cannot restore to ${path}`, cause, path);
   });
-  if (stats === undefined) return createFile(path, files.manifest.size);
+  if (stats === undefined) return createFile(path, files.manifest.size, native);
   for (const file of [files.image, files.checksums]) {
     const own = await file.stat();
     const same = own.isBlockDevice()
@@ -54,7 +54,7 @@ export async function openDestination(
   if (stats.size > 0 && !force) {
     throw refused(path, `exists and holds ${formatSize(stats.size)}; with force it is overwritten`);
   }
-  return overwriteFile(path, stats, files.manifest.size);
+  return emptied(await openExisting(path, stats, native), path, files.manifest.size, false);
 }
 
 /**
@@ -79,7 +79,7 @@ export async function reopenDestination(
   if (stats.size !== files.manifest.size) {
     throw refused(path, `has ${stats.size} bytes now, and had ${files.manifest.size}`);
   }
-  const file = await openExisting(path, stats);
+  const file = await openExisting(path, stats, native);
   const close = once(() => file.close());
   return { fd: file.fd, fresh: false, commit: () => synced(file, path), async discard() {}, close };
 }
@@ -98,19 +98,16 @@ async function checkLink(path: string): Promise<void> {
   throw refused(path, 'is a symbolic link; name what it leads to');
 }
 
-async function createFile(path: string, size: number): Promise<Destination> {
+async function createFile(path: string, size: number, native: NativeBinding): Promise<Destination> {
   const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
   const file = await open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600).catch((cause: unknown) => {
     throw systemError('ERR_SNAPBAK_RESTORE', `cannot make ${path}`, cause, path);
   });
+  await lock(file, path, native);
   return emptied(file, path, size, true);
 }
 
-async function overwriteFile(path: string, checked: Stats, size: number): Promise<Destination> {
-  return emptied(await openExisting(path, checked), path, size, false);
-}
-
-async function openExisting(path: string, checked: Stats): Promise<FileHandle> {
+async function openExisting(path: string, checked: Stats, native: NativeBinding): Promise<FileHandle> {
   const { O_RDWR, O_NOFOLLOW, O_NONBLOCK } = constants;
   const file = await open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK).catch((cause: unknown) => {
     throw systemError('ERR_SNAPBAK_RESTORE', `cannot write ${path}`, cause, path);
@@ -120,7 +117,19 @@ async function openExisting(path: string, checked: Stats): Promise<FileHandle> {
     await file.close();
     throw refused(path, 'became another file while it was checked');
   }
+  await lock(file, path, native);
   return file;
+}
+
+/** Before anything is changed: another restore, or a driver that serves the file, keeps it. */
+async function lock(file: FileHandle, path: string, native: NativeBinding): Promise<void> {
+  try {
+    native.lockFile(file.fd);
+  } catch (cause) {
+    if (systemCode(cause) !== 'EBUSY') return; // a file system that has no locks
+    await file.close();
+    throw refused(path, 'is in use: it is restored to, or served');
+  }
 }
 
 /** A file of `size` zero bytes, sparse. */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -103,6 +104,12 @@ Napi::Value Preallocate(const Napi::CallbackInfo& info) {
   });
   if (!accepted) settler.Settle({-EBADF, "preallocate"});
   return settler.promise();
+}
+
+void LockFile(const Napi::CallbackInfo& info) {
+  const int fd = static_cast<int>(ToU32(info[0], "fd"));
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0) return;
+  throw MakeError(info.Env(), {errno == EWOULDBLOCK ? -EBUSY : -errno, "lock"});
 }
 
 Napi::Value SyncFileSystem(const Napi::CallbackInfo& info) {

@@ -70,14 +70,15 @@ int JsTarget::Write(uint64_t offset, const void* data, size_t length) {
                 });
 }
 
-int JsTarget::Read(uint64_t offset, void* data, size_t length) {
+int JsTarget::Read(uint64_t offset, void* data, size_t length, const std::atomic<bool>& stop) {
   auto call = std::make_shared<Call>();
   call->into = static_cast<uint8_t*>(data);
   call->length = length;
-  const int error = Invoke(call, "read", [offset, length](Napi::Env env) -> std::vector<napi_value> {
+  const auto arguments = [offset, length](Napi::Env env) -> std::vector<napi_value> {
     return {Napi::Number::New(env, static_cast<double>(offset)),
             Napi::Number::New(env, static_cast<double>(length))};
-  });
+  };
+  const int error = Invoke(call, "read", arguments, &stop);
   std::lock_guard<std::mutex> lock(mutex_);
   return cancelled_ && error == -ECANCELED ? -ESHUTDOWN : error;
 }
@@ -99,10 +100,12 @@ int JsTarget::Flush() {
   return Invoke(std::make_shared<Call>(), "flush", [](Napi::Env) { return std::vector<napi_value>(); });
 }
 
-int JsTarget::Invoke(const std::shared_ptr<Call>& call, const char* method, Arguments arguments) {
+int JsTarget::Invoke(const std::shared_ptr<Call>& call, const char* method, Arguments arguments,
+                     const std::atomic<bool>* stop) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (cancelled_) return -ECANCELED;
+    // CancelReads() finds the call below, or `stop` was set before it came.
+    if (cancelled_ || (stop != nullptr && *stop)) return -ECANCELED;
     calls_.insert(call);
   }
   queue_->Post([call, functions = functions_, method, arguments = std::move(arguments)](Napi::Env env) {

@@ -7,6 +7,7 @@
 
 #include <napi.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -28,7 +29,7 @@ class JsTarget : public Target {
   int WriteZeroes(uint64_t offset, uint64_t length) override;
   int Flush() override;
   bool readable() const override { return readable_; }
-  int Read(uint64_t offset, void* data, size_t length) override;
+  int Read(uint64_t offset, void* data, size_t length, const std::atomic<bool>& stop) override;
   void CancelReads() override;
 
   // Any thread: calls under way and to come end with -ECANCELED at once, reads with -ESHUTDOWN.
@@ -39,9 +40,10 @@ class JsTarget : public Target {
   struct Functions;
 
   // Calls a method of the object, and waits. `arguments` may use memory of the caller: the call cannot end
-  // meanwhile.
+  // meanwhile. With `stop` set, it does not begin.
   using Arguments = std::function<std::vector<napi_value>(Napi::Env)>;
-  int Invoke(const std::shared_ptr<Call>& call, const char* method, Arguments arguments);
+  int Invoke(const std::shared_ptr<Call>& call, const char* method, Arguments arguments,
+             const std::atomic<bool>* stop = nullptr);
 
   std::shared_ptr<MainQueue> queue_;
   std::shared_ptr<Functions> functions_;  // used and destroyed on the JavaScript thread

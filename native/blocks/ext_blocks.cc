@@ -216,6 +216,17 @@ class Finder {
     return true;
   }
 
+  // Where block `index` of the descriptors lies, in group 0 or, with meta_bg, in its own group. With bigalloc
+  // and blocks of 1 KiB, block 0 is nobody's and all of them lie one further; ext2fs_descriptor_block_loc2()
+  // knows that of the first only. Those of group 0 are one behind another.
+  uint64_t DescriptorBlock(uint64_t index) const {
+    const bool meta = (fs_->super->s_feature_incompat & EXT2_FEATURE_INCOMPAT_META_BG) != 0;
+    const bool together = !meta || index < fs_->super->s_first_meta_bg;
+    const uint64_t of_group = fs_->super->s_first_data_block;
+    return together ? ext2_->descriptor_block_loc2(fs_, of_group, 0) + index
+                    : ext2_->descriptor_block_loc2(fs_, of_group, static_cast<dgrp_t>(index));
+  }
+
   // What the log says of bitmaps, descriptors and the superblock.
   bool Log() {
     if (!out_.live_journal) return true;
@@ -225,7 +236,7 @@ class Finder {
       bitmaps.emplace(ext2_->block_bitmap_loc(fs_, group), group);
     }
     for (uint64_t i = 0; i < fs_->desc_blocks; ++i) {
-      tables.emplace(ext2_->descriptor_block_loc2(fs_, fs_->super->s_first_data_block, i), i);
+      tables.emplace(DescriptorBlock(i), i);
     }
     const uint64_t super_block = kSuperOffset / block_size_;
     std::string doubt;

@@ -80,7 +80,7 @@ bool FileTarget::readable() const {
   return flags >= 0 && (flags & O_ACCMODE) != O_WRONLY;
 }
 
-int FileTarget::Read(uint64_t offset, void* data, size_t length) {
+int FileTarget::Read(uint64_t offset, void* data, size_t length, const std::atomic<bool>&) {
   const int error = ReadAll(fd_.get(), data, length, offset);
   return error == -ENODATA ? -EIO : error;
 }

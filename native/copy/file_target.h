@@ -18,7 +18,7 @@ class FileTarget : public Target {
   int WriteZeroes(uint64_t offset, uint64_t length) override;
   int Flush() override;
   bool readable() const override;
-  int Read(uint64_t offset, void* data, size_t length) override;
+  int Read(uint64_t offset, void* data, size_t length, const std::atomic<bool>& stop) override;
 
  private:
   UniqueFd fd_;

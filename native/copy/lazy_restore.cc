@@ -98,6 +98,7 @@ int LazyRestore::Close() {
   destination_ = LowerDevice();
   image_.Reset();
   checksums_.reset();
+  state_.reset();
   return ret;
 }
 
@@ -192,9 +193,8 @@ int LazyRestore::Write(uint64_t offset, const void* data, size_t length, bool fu
   const auto* bytes = static_cast<const uint8_t*>(data);
   const uint64_t first = offset / options_.block_size;
   const uint64_t count = (offset + length - 1) / options_.block_size - first + 1;
-  if (fua && state_->IsDurable(first, count)) {
-    if (down_) return -ESHUTDOWN;
-    return destination_.Write(bytes, length, offset, true);
+  if (fua && !down_ && state_->IsDurable(first, count)) {
+    return state_->WriteDurably([&] { return destination_.Write(bytes, length, offset, true); });
   }
   const auto write = [&](uint64_t at, uint64_t n, uint64_t done) {
     return destination_.Write(bytes + done, n, at, false);

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <iterator>
+#include <utility>
 
 #include "file_io.h"
 
@@ -46,19 +47,18 @@ int RestoreState::Load(const std::string& boot, BlockBits* here) {
     }
     return 0;
   };
+  const auto note = [&](uint64_t index, uint64_t bits) {
+    for (uint64_t fresh = here->SetWord(index, bits); fresh != 0; fresh &= fresh - 1) {
+      Remember(index * 64 + static_cast<uint64_t>(__builtin_ctzll(fresh)), 1);
+    }
+  };
+  // Whoever wrote them may have been killed before they were on the disk, or have failed to bring them
+  // there: the data are durable, the bits perhaps not. They are the next Sync's, as those of this boot are.
   ret = read(DurableAt(), [&](uint64_t index, uint64_t bits) {
     written_.SetWord(index, bits);
-    durable_.SetWord(index, bits);
-    here->SetWord(index, bits);
+    note(index, bits);
   });
-  if (ret == 0 && same_boot) {
-    ret = read(VolatileAt(), [&](uint64_t index, uint64_t bits) {
-      // of this boot, and perhaps not durable: the next Sync's
-      for (uint64_t fresh = here->SetWord(index, bits); fresh != 0; fresh &= fresh - 1) {
-        Remember(index * 64 + static_cast<uint64_t>(__builtin_ctzll(fresh)), 1);
-      }
-    });
-  }
+  if (ret == 0 && same_boot) ret = read(VolatileAt(), note);
   if (ret != 0) return ret;
   if (!same_boot) {
     // What stands there of an earlier boot goes before ours is named. The page
@@ -132,11 +132,16 @@ int RestoreState::Sync(const std::function<int()>& flush) {
     runs.swap(added_);
   }
   int ret = flush();
-  if (ret != 0) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    lost_ = true;
-    WriteBoot("lost");  // an error here changes nothing: the destination has failed
-    return ret;
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (ret != 0) {
+      Lose();
+      return ret;
+    }
+    // Durable writes that began before the flush ended may have been told what it should have been.
+    const unsigned before = std::exchange(round_, 1 - round_);
+    ended_.wait(lock, [&] { return writing_[before] == 0; });
+    if (lost_) return -EIO;
   }
   if (runs.empty()) return 0;
   for (const Run& run : runs) written_.Set(run.first, run.count);
@@ -152,6 +157,23 @@ int RestoreState::Sync(const std::function<int()>& flush) {
   }
   for (const Run& run : runs) durable_.Set(run.first, run.count);
   return 0;
+}
+
+int RestoreState::WriteDurably(const std::function<int()>& write) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const unsigned round = round_;
+  ++writing_[round];
+  lock.unlock();
+  const int ret = write();
+  lock.lock();
+  if (ret != 0) Lose();
+  if (--writing_[round] == 0) ended_.notify_all();
+  return ret;
+}
+
+void RestoreState::Lose() {
+  lost_ = true;
+  WriteBoot("lost");  // an error here changes nothing: the destination has failed
 }
 
 bool RestoreState::IsDurable(uint64_t first, uint64_t count) const {

@@ -25,6 +25,7 @@
 // fewer bits, which is right, too.
 #pragma once
 
+#include <condition_variable>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -44,7 +45,8 @@ class RestoreState {
   RestoreState(UniqueFd file, uint64_t blocks);
 
   // Reads what the file says; a new one says nothing. Blocks found are set in
-  // `here`. `boot` names this boot. 0 or -errno.
+  // `here`, and known to be durable after the next Sync. `boot` names this boot.
+  // 0 or -errno.
   int Load(const std::string& boot, BlockBits* here);
 
   // Blocks that need no restore: in no bitmap, and never to be waited for. Before Load.
@@ -61,6 +63,11 @@ class RestoreState {
   // taken back from the file (not from memory) and every later Sync fails.
   int Sync(const std::function<int()>& flush);
 
+  // A durable write, `write`, of blocks that are durable, besides Sync: any number at a time. The kernel
+  // tells of an error of its writeback once, to whichever of them comes first: an error of `write` is one
+  // of a flush. What `write` gives.
+  int WriteDurably(const std::function<int()>& write);
+
   // All blocks of the run are there durably.
   bool IsDurable(uint64_t first, uint64_t count) const;
   // Blocks were added since the last Sync.
@@ -74,6 +81,7 @@ class RestoreState {
   uint64_t DurableAt() const { return 2 * kTextBytes; }
   uint64_t VolatileAt() const;
   int WriteBoot(const std::string& boot);
+  void Lose();
   void Remember(uint64_t first, uint64_t count);
   // Words of a bitmap with the bits of `bits`, and of the run itself.
   int WriteWords(uint64_t at, const BlockBits& bits, uint64_t first, uint64_t count);
@@ -82,9 +90,12 @@ class RestoreState {
   std::mutex sync_mutex_;     // around Sync and `written_`; taken before mutex_
   BlockBits written_;         // the first bitmap of the file as it was written last
   BlockBits durable_;         // what of it is known to be on the disk
-  mutable std::mutex mutex_;  // guards the two below, and the second bitmap of the file
+  mutable std::mutex mutex_;  // guards all below, and the second bitmap of the file
   std::vector<Run> added_;    // since the last Sync
   bool lost_ = false;
+  std::condition_variable ended_;
+  unsigned writing_[2] = {0, 0};  // durable writes that began before the flush under way ended, and after
+  unsigned round_ = 0;            // the index of those that begin now
 };
 
 }  // namespace snapbak

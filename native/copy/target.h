@@ -3,6 +3,7 @@
 // once, block, and return 0 or a negative errno.
 #pragma once
 
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -26,8 +27,12 @@ class Target {
   // What was written can be read back.
   virtual bool readable() const { return false; }
   // Of bytes that were written. May come back with -ECANCELED; see below.
-  virtual int Read(uint64_t /*offset*/, void* /*data*/, size_t /*length*/) { return -EOPNOTSUPP; }
-  // Reads that may take for ever come back with -ECANCELED; later ones do not.
+  virtual int Read(uint64_t /*offset*/, void* /*data*/, size_t /*length*/,
+                   const std::atomic<bool>& /*stop*/) {
+    return -EOPNOTSUPP;
+  }
+  // Reads that may take for ever come back with -ECANCELED; later ones only if their `stop` is set. Whoever
+  // sets it calls this afterwards: then no read with it stays inside, not even one that is about to begin.
   virtual void CancelReads() {}
 };
 

@@ -162,13 +162,13 @@ int64_t PointInTimeView::Await(CopyState* state, const Piece& piece) {
 int PointInTimeView::ReadTarget(const Piece& piece) {
   int error;
   do {
-    error = target_->Read(piece.offset, piece.data, piece.length);
+    error = target_->Read(piece.offset, piece.data, piece.length, shut_);
   } while (error == -ECANCELED && !shut_);  // another view was shut
   return error == -ECANCELED ? -ESHUTDOWN : error;
 }
 
 void PointInTimeView::Shutdown() {
-  shut_ = true;
+  shut_ = true;  // before: a read that is about to begin sees it
   target_->CancelReads();
   const ViewGate::Visit visit(gate_.get());
   if (visit.state() != nullptr) visit.state()->jobs.WakeReaders();

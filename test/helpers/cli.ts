@@ -46,8 +46,10 @@ export class CliRun {
   #waiting = new Set<() => void>();
   #done = false;
 
-  constructor(args: string[], options: RunOptions = {}) {
-    this.child = start(process.execPath, [...PROGRAM, ...args], options);
+  /** @param script a TypeScript file to run instead, which speaks as `snapbak --json` does */
+  constructor(args: string[], options: RunOptions & { script?: string } = {}) {
+    const program = options.script === undefined ? PROGRAM : ['--import', TSX, options.script];
+    this.child = start(process.execPath, [...program, ...args], options);
     createInterface({ input: this.child.stdout! }).on('line', (line) => {
       const event = parse(line);
       if (event === undefined) return;

@@ -56,6 +56,7 @@ export function dataBinding(): DataBinding {
       removeLeftPinned() {
         throw nativeError(17, 'remove'); // EEXIST: what tests put in the way is theirs
       },
+      lockFile() {},
       probeSignature: (path) => data.signatures.get(path) ?? null,
       async preallocate(fd, bytes, from = 0) {
         throwIfFailing(data, 'preallocate');

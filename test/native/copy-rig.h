@@ -13,6 +13,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstring>
+#include <functional>
 #include <mutex>
 #include <random>
 #include <vector>
@@ -78,7 +79,9 @@ class MemoryTarget : public Target {
   }
   int Flush() override { return 0; }
   bool readable() const override { return may_be_read; }
-  int Read(uint64_t offset, void* data, size_t length) override {
+  int Read(uint64_t offset, void* data, size_t length, const std::atomic<bool>& stop) override {
+    if (before_read) before_read(stop);
+    if (stop) return -ECANCELED;
     std::memcpy(data, &bytes[offset], length);
     reads++;
     return 0;
@@ -116,6 +119,8 @@ class MemoryTarget : public Target {
   std::atomic<int> calls{0};
   std::atomic<int> reads{0};
   bool may_be_read = true;
+  // Of a read, while it is inside and not yet begun.
+  std::function<void(const std::atomic<bool>& stop)> before_read;
 
  private:
   int Enter(uint64_t offset) {

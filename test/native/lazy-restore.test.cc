@@ -5,9 +5,11 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <chrono>
+#include <future>
 #include <random>
 
 #include "copy-rig.h"
@@ -257,6 +259,27 @@ TEST_F(LazyRestoreTest, ShuttingDownEndsEveryCall) {
   EXPECT_EQ(restore->Flush(), -ESHUTDOWN);
   EXPECT_EQ(restore->Close(), 0);
   EXPECT_EQ(restore->Close(), 0);
+  EXPECT_EQ(restore->Write(0, &byte, 1, true), -ESHUTDOWN);
+}
+
+TEST_F(LazyRestoreTest, AFailedDurableWriteLeavesNothingToBeBelievedThatWasNotDurable) {
+  const std::vector<uint8_t> data(kBlock, 0x77);
+  {
+    auto restore = Open();
+    ASSERT_EQ(0, restore->Write(700 * kBlock, data.data(), kBlock, true));  // durable from here on
+    ASSERT_EQ(0, restore->Write(7 * kBlock, data.data(), kBlock, false));
+    // a destination that fails: the file may not be written as far behind
+    const auto before = signal(SIGXFSZ, SIG_IGN);
+    rlimit limit{};
+    ASSERT_EQ(0, getrlimit(RLIMIT_FSIZE, &limit));
+    const rlimit low{600 * kBlock, limit.rlim_max};
+    ASSERT_EQ(0, setrlimit(RLIMIT_FSIZE, &low));
+    EXPECT_EQ(-EFBIG, restore->Write(700 * kBlock, data.data(), kBlock, true));
+    ASSERT_EQ(0, setrlimit(RLIMIT_FSIZE, &limit));
+    signal(SIGXFSZ, before);
+    EXPECT_EQ(-EIO, restore->Flush()) << "nobody knows what of block 7 is on the disk";
+  }
+  EXPECT_EQ(Open()->Stats().here_blocks, 1u);
 }
 
 // One change of the model, done to the restore, too.
@@ -434,6 +457,67 @@ TEST(RestoreState, KnowsToBeDurableOnlyWhatWasThereWhenTheFlushBegan) {
   EXPECT_TRUE(here.Get(14));
   EXPECT_FALSE(here.Get(15));
   EXPECT_FALSE(here.Get(20));
+}
+
+// The kernel tells of a failed writeback once: whoever was told it instead of the flush has to tell.
+TEST(RestoreState, TakesAnErrorOfADurableWriteForOneOfTheFlushThatRunsMeanwhile) {
+  TestFile file(RestoreState::FileBytes(1000));
+  uint64_t fresh = 0;
+  RestoreState state(file.Duplicate(), 1000);
+  BlockBits here(1000);
+  ASSERT_EQ(0, state.Load("a", &here));
+  ASSERT_EQ(0, state.Add(1, 1, &here, &fresh));
+  std::promise<void> begun, flushed;
+  std::thread writer([&] {
+    EXPECT_EQ(-EIO, state.WriteDurably([&] {
+      begun.set_value();
+      flushed.get_future().wait();
+      return -EIO;
+    }));
+  });
+  begun.get_future().wait();
+  EXPECT_EQ(-EIO, state.Sync([&] {
+    flushed.set_value();
+    return 0;
+  }));
+  writer.join();
+  EXPECT_FALSE(state.IsDurable(1, 1));
+  EXPECT_EQ(-EIO, state.Sync([] { return 0; }));
+  RestoreState next(file.Duplicate(), 1000);
+  BlockBits found(1000);
+  ASSERT_EQ(0, next.Load("a", &found));
+  EXPECT_FALSE(found.Get(1));
+}
+
+// Whoever wrote the bits may have been killed just before its fdatasync.
+TEST(RestoreState, TakesNoBitOfAFileForDurableBeforeItHasMadeItSo) {
+  TestFile file(RestoreState::FileBytes(1000));
+  uint64_t fresh = 0;
+  {
+    RestoreState state(file.Duplicate(), 1000);
+    BlockBits here(1000);
+    ASSERT_EQ(0, state.Load("a", &here));
+    ASSERT_EQ(0, state.Add(60, 10, &here, &fresh));
+    ASSERT_EQ(0, state.Sync([] { return 0; }));
+  }
+  for (const char* boot : {"a", "b"}) {
+    RestoreState state(file.Duplicate(), 1000);
+    BlockBits here(1000);
+    ASSERT_EQ(0, state.Load(boot, &here));
+    EXPECT_EQ(10u, here.RunLength(60, 20));
+    EXPECT_FALSE(state.IsDurable(60, 10)) << boot;
+    EXPECT_TRUE(state.dirty()) << boot;
+    // as if they had never been written: they are written again
+    const std::vector<uint8_t> zeroes(4096);
+    ASSERT_EQ(0, WriteAll(file.fd(), zeroes.data(), zeroes.size(), 2 * RestoreState::kTextBytes));
+    ASSERT_EQ(0, state.Sync([] { return 0; }));
+    EXPECT_TRUE(state.IsDurable(60, 10)) << boot;
+    EXPECT_FALSE(state.IsDurable(59, 1)) << boot;
+  }
+  RestoreState state(file.Duplicate(), 1000);
+  BlockBits here(1000);
+  ASSERT_EQ(0, state.Load("c", &here));
+  EXPECT_EQ(10u, here.RunLength(60, 20));
 }
 
 TEST(RestoreState, TakesBackWhatMayBeLostWhenAFlushFails) {

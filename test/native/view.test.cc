@@ -337,6 +337,20 @@ TEST_F(ViewEndTest, ShuttingTheViewSendsItsReadersBackAndNobodyElses) {
   EXPECT_EQ(-EIO, ReadError(4));
 }
 
+// Its thread has passed by the view's own look, and the target does not know of it yet.
+TEST_F(ViewEndTest, ShuttingTheViewSendsBackAReadThatIsAboutToBegin) {
+  MakeWithView();
+  session_->PushWork({{0, kSize}}, false);
+  log_.Await(NoticeKind::kComplete);
+  target_.before_read = [this](const std::atomic<bool>& stop) {
+    EXPECT_FALSE(stop);
+    view_->Shutdown();
+    EXPECT_TRUE(stop);
+  };
+  EXPECT_EQ(-ESHUTDOWN, ReadError(9));
+  EXPECT_EQ(0, target_.reads);
+}
+
 TEST_F(ViewEndTest, ABitThatIsStillSetIsWorthNothingOnceTheSessionIsBroken) {
   MakeWithView();
   driver_.SetState(SNAPBAK_STATE_BROKEN, SNAPBAK_REASON_ABORTED);

@@ -1,7 +1,7 @@
 // Used-block lists of images made by the real tools: of each image only what is listed goes into a
 // file of garbage, and its checker and its files find nothing amiss there.
 import assert from 'node:assert/strict';
-import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { BlockList } from '../../lib/blocks/block-list.js';
 import { usedBlocks } from '../../lib/blocks/used/used-blocks.js';
@@ -225,6 +225,29 @@ describe('the used blocks of an image', () => {
     const unknown = emptyImage(join(folder, 'unknown'), MIB);
     assert.match(await reason(unknown), /nothing on it is known/);
   });
+
+  // with clusters and blocks of 1 KiB, block 0 is nobody's, and all descriptors lie one block further
+  for (const [layout, table] of [
+    ['bigalloc -C 8192', 3],
+    ['^bigalloc', 3],
+    ['meta_bg,^resize_inode', 16 * 8192 + 1],
+  ] as const) {
+    it(`are all where its journal moves what the second block of descriptors names: ${layout}`, async () => {
+      const image = await made({ mkfs: `mkfs.ext4 -q -F -b 1024 -J size=8 -O ${layout}`, mib: 1200 });
+      const descriptors = Buffer.alloc(1024);
+      const fd = openSync(image, 'r');
+      readSync(fd, descriptors, 0, 1024, table * 1024);
+      closeSync(fd);
+      const bitmap = /^Group 16:.*\n(?:\s+Group desc.*\n)?\s+Block bitmap at (\d+)/m;
+      assert.equal(String(descriptors.readUInt32LE(0)), bitmap.exec(await must('dumpe2fs', [image]))?.[1]);
+      descriptors.writeUInt32LE(descriptors.readUInt32LE(0) + 1, 0);
+      const [moved, commands] = [join(folder, 'moved'), join(folder, 'commands')];
+      writeFileSync(moved, descriptors);
+      writeFileSync(commands, `jo\njw -b ${table} ${moved}\njc\n`);
+      await must('debugfs', ['-w', '-f', commands, image]);
+      assert.equal((await usedBlocks(image)).parts[0]!.reason, 'its layout changes in its journal');
+    });
+  }
 
   it('are printed by "snapbak blocks" as a file that --blocks takes', async () => {
     const image = await made({ mkfs: 'mkfs.ext4 -q -F', mib: 24 });

@@ -1,20 +1,24 @@
 /** A restore that is used while it runs: over NBD, by the library and the program, killed and continued. */
 import { strict as assert } from 'node:assert';
 import { createHash } from 'node:crypto';
-import { existsSync, lstatSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { SnapbakError, restoreOnDemand } from '../../lib/index.js';
 import { writeManifest } from '../../lib/manifest.js';
 import { makeBackup, manifestOf } from '../helpers/backup-folder.js';
 import { Cleanup } from '../helpers/cleanup.js';
 import { CliRun, expectExit, snapbakExits } from '../helpers/cli.js';
 import { crc32c } from '../helpers/fake-binding.js';
+import { withoutBackground } from '../helpers/held-restore.js';
 import { seeded, stamped } from '../helpers/images.js';
+import { NbdClient } from '../helpers/nbd-client.js';
 import { must, needPrograms, run } from '../helpers/programs.js';
 
 const MiB = 1 << 20;
 const BLOCK = 4096;
+const HELD = fileURLToPath(new URL('../helpers/held-restore.ts', import.meta.url));
 
 describe('a restore that is used while it runs', function () {
   this.timeout(180_000);
@@ -31,8 +35,8 @@ describe('a restore that is used while it runs', function () {
     return { folder, backup, image, to: join(folder, 'disk.img'), socket: join(folder, 'nbd.sock') };
   }
 
-  async function restoring(options: Parameters<typeof restoreOnDemand>[0]) {
-    const disk = await restoreOnDemand(options);
+  async function restoring(...options: Parameters<typeof restoreOnDemand>) {
+    const disk = await restoreOnDemand(...options);
     cleanup.defer('stop the restore', () => disk.stop());
     return disk;
   }
@@ -70,8 +74,14 @@ describe('a restore that is used while it runs', function () {
   it('goes on after kills, with every write that was acknowledged', async () => {
     const { backup, image, to, socket } = await madeBackup(24 * MiB);
     const below = seeded(31);
-    for (let round = 0; round < 3; round += 1) {
-      const program = new CliRun(['restore', backup, to, '--export', socket, '--json']);
+    const blocks = image.length / BLOCK;
+    let here = 0;
+    // the last one is the program itself, whose threads bring the rest meanwhile
+    for (let round = 0; round < 4; round += 1) {
+      const held = round < 3;
+      const program = held
+        ? new CliRun([backup, to, socket], { script: HELD })
+        : new CliRun(['restore', backup, to, '--export', socket, '--json']);
       cleanup.defer('end the program', () => program.kill());
       const started = await program.event('started');
       assert.equal(started.resumed, round > 0);
@@ -85,6 +95,10 @@ describe('a restore that is used while it runs', function () {
       }
       await qemuIo(String(started.uri), ...commands);
       await program.kill('SIGKILL');
+      if (!held) break;
+      const before = here;
+      here = blocksThere(`${to}.restore-state`, blocks);
+      assert.ok(before < here && here < blocks, `${before}, then ${here} of ${blocks} blocks were there`);
     }
     const program = new CliRun(['restore', backup, to, '--export', socket, '--resume', '--json']);
     cleanup.defer('end the program', () => program.kill());
@@ -114,17 +128,33 @@ describe('a restore that is used while it runs', function () {
     const sha256 = createHash('sha256').update(sums).digest('hex');
     const checksums = { name: 'checksums', algorithm: 'crc32c', sha256 } as const;
     await writeManifest(backup, manifestOf(size, { checksums }, blockSize));
-    const began = performance.now();
-    const socket = join(folder, 'nbd.sock');
-    const disk = await restoring({ backup, to: join(folder, 'disk.img'), socket });
-    const usable = performance.now();
-    await qemuIo(disk.uri, `read -P ${first[MiB - 1]} ${MiB - 1} 1`);
-    const read = performance.now();
-    const told = `usable after ${Math.round(usable - began)} ms, read after ${Math.round(read - began)} ms`;
-    assert.ok(usable - began < 1000 * slowness(), told);
-    await disk.restored;
-    assert.equal(statSync(join(folder, 'disk.img')).size, size);
-    const file = await open(join(folder, 'disk.img'));
+    const to = join(folder, 'disk.img');
+    const attempt = async () => {
+      const began = performance.now();
+      const disk = await restoring({ backup, to, socket: join(folder, 'nbd.sock') });
+      const usable = performance.now();
+      const client = await NbdClient.connect(disk.socket);
+      const bytes = await client.read(0, MiB);
+      const read = performance.now();
+      await client.close();
+      assert.ok(bytes.equals(first));
+      return { disk, usable: usable - began, read: read - began };
+    };
+    // others may take the machine for a second, but not each time
+    const times: number[][] = [];
+    for (;;) {
+      const { disk, usable, read } = await attempt();
+      times.push([usable, read].map(Math.round));
+      if (read < 1000) {
+        await disk.restored;
+        break;
+      }
+      assert.ok(times.length < 3, `milliseconds until it was usable, and read: ${times.join('; ')}`);
+      await disk.stop();
+      for (const path of [to, disk.state]) rmSync(path, { force: true });
+    }
+    assert.equal(statSync(to).size, size);
+    const file = await open(to);
     const { buffer } = await file.read(Buffer.alloc(MiB), 0, MiB, 0);
     await file.close();
     assert.ok(buffer.equals(first));
@@ -167,19 +197,35 @@ describe('a restore that is used while it runs', function () {
     assert.equal((await disk.exited).asked, true);
   });
 
-  it('stopped early, says so, and ends with exit status 3', async () => {
-    const { backup, to, socket } = await madeBackup();
+  it('stopped early, says so, and can go on', async () => {
+    const { backup, image, to, socket } = await madeBackup();
     const abort = new AbortController();
-    const disk = await restoring({ backup, to, socket, signal: abort.signal });
+    const disk = await restoring({ backup, to, socket, signal: abort.signal }, { native: withoutBackground });
+    await qemuIo(disk.uri, 'write -P 5 1M 4096');
     abort.abort();
-    await disk.exited;
+    assert.equal((await disk.exited).asked, true);
     await disk.stop();
-    const outcome = await disk.restored.then(
-      () => 'restored',
-      (error) => (error as SnapbakError).code,
+    await assert.rejects(disk.restored, { code: 'ERR_SNAPBAK_ABORTED' });
+    assert.equal(existsSync(disk.state), true);
+    const next = await restoring({ backup, to, socket, resume: true });
+    await next.restored;
+    await next.stop();
+    assert.ok(readFileSync(to).equals(image.fill(5, MiB, MiB + BLOCK)));
+  });
+
+  it('begun twice over one file at once, is refused once, and the other is not disturbed', async () => {
+    const { backup, image, to, socket } = await madeBackup();
+    writeFileSync(to, Buffer.alloc(image.length, 9));
+    const begun = await Promise.allSettled(
+      [socket, `${socket}2`].map((own) => restoring({ backup, to, socket: own, force: true })),
     );
-    assert.equal(existsSync(disk.state), outcome !== 'restored');
-    assert.match(outcome, /restored|ERR_SNAPBAK_ABORTED/);
+    const refused = begun.filter((one) => one.status === 'rejected');
+    assert.equal(refused.length, 1);
+    assert.match(String(refused[0]!.reason), /disk\.img is in use/);
+    const disk = begun.find((one) => one.status === 'fulfilled')!.value;
+    await disk.restored;
+    await disk.stop();
+    assert.ok(readFileSync(to).equals(image));
   });
 
   it('is refused for another backup, another destination, and options that do not fit', async () => {
@@ -214,8 +260,14 @@ describe('a restore that is used while it runs', function () {
   });
 });
 
-/** How much longer than on an idle machine things take: two busy cores say nothing about a second. */
-function slowness(): number {
-  const load = Number(readFileSync('/proc/loadavg', 'utf8').split(' ')[0]);
-  return Math.max(1, load);
+/** How many blocks are there, by either bitmap of a state file (native/copy/restore_state.h). */
+function blocksThere(path: string, blocks: number): number {
+  const file = readFileSync(path);
+  const bytes = Math.ceil(blocks / 8 / 4096) * 4096;
+  const [durable, ofThisBoot] = [8192, 8192 + bytes].map((at) => file.subarray(at, at + bytes));
+  let there = 0;
+  for (const [i, byte] of durable!.entries()) {
+    for (let bits = byte | ofThisBoot![i]!; bits !== 0; bits &= bits - 1) there += 1;
+  }
+  return there;
 }
