@@ -75,7 +75,7 @@ break_it() {
 	wait "$third"
 	is_state o broken
 	at_least 'ms that it was held' "$(took second)" 690
-	at_most 'ms that it was held' "$(took second)" 3000
+	within 'ms that it was held' "$(took second)" 3000
 	put o write 192K 4K # nothing is captured any more
 	kill -CONT "$BACKUP"
 	end_backup 3
@@ -107,7 +107,7 @@ until_stalled() {
 	wait "$second"
 	is_state o broken
 	at_least 'ms that it was held' "$(took second)" 890
-	at_most 'ms that it was held' "$(took second)" 3000
+	within 'ms that it was held' "$(took second)" 3000
 	kill -CONT "$BACKUP"
 	end_backup 3
 	equal reason "$(reported o reason)" 6
@@ -132,7 +132,7 @@ slowed() {
 	put o write 0 4K
 	wait "$second"
 	at_least 'ms from the write before until a delayed one was through' $(($(milliseconds) - before)) 750
-	at_most 'ms that a write was delayed' "$(took second)" 5000
+	within 'ms that a write was delayed' "$(took second)" 5000
 	kill -CONT "$BACKUP"
 	end_backup
 	equal 'delayed writes' "$(reported o delayed)" 6
@@ -151,7 +151,7 @@ until_death() {
 	kill -KILL "$BACKUP"
 	wait "$BACKUP" || true
 	until_true 5 is_state o idle
-	at_most 'ms from the death to the end of the session' $(($(milliseconds) - begin)) 3000
+	within 'ms from the death to the end of the session' $(($(milliseconds) - begin)) 3000
 	sleep 0.2
 	end_churn
 	holds /dev/mapper/o "$T/o.map"
@@ -188,7 +188,7 @@ slow_target() {
 	at_least held "$(reported o held)" 5
 	# far from its patience: whatever is wanted comes first
 	slow=$(($(reported o heldMaxNs) / 1000000))
-	at_most 'ms that a write was held' $slow 5000
+	within 'ms that a write was held' $slow 5000
 	holds "$T/o.img" "$T/o.then"
 	holds /dev/mapper/o "$T/o.map"
 }

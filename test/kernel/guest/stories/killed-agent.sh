@@ -48,15 +48,15 @@ while_arming() {
 	origin o /dev/mapper/o-lower
 	dd if=/dev/zero of=/dev/mapper/o bs=4k count=1 oflag=direct status=none &
 	defer "end_process $!"
-	sleep 0.3
+	until_true 2 delayed_writes 1
 	backup-tool --origin /dev/mapper/o --image "$T/killed.img" &
 	BACKUP=$!
-	sleep 0.7
-	is_state o ready
+	until_true 2 is_state o ready
+	sleep 0.3 # START comes next, and waits; a kill before that would end well, too
 	begin=$(milliseconds)
 	kill -KILL $BACKUP
 	wait $BACKUP || true
-	at_most 'ms that START outlived its process' $(($(milliseconds) - begin)) 1500
+	at_most 'ms that START outlived its process' $(($(milliseconds) - begin)) 2500
 	is_state o idle
 	# the gate is open: this write is at the lower device at once, and takes its five seconds there
 	dd if=/dev/zero of=/dev/mapper/o bs=4k seek=1 count=1 oflag=direct status=none &

@@ -37,7 +37,7 @@ while_held() {
 	kill -KILL $BACKUP
 	wait $BACKUP || true
 	until_true 10 is_state o idle
-	at_most 'ms from the death to the end of the session' $(($(milliseconds) - begin)) 5000
+	within 'ms from the death to the end of the session' $(($(milliseconds) - begin)) 5000
 	sleep 0.2
 	end_churn
 	holds /dev/mapper/o "$T/o.map"

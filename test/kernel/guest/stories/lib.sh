@@ -79,9 +79,18 @@ at_most() {
 	[ "$2" -le "$3" ] || fail "$1: it is $2, and must be at most $3"
 }
 
+# Times are those of a stock kernel; where each access to memory is checked, all takes some ten times as long.
+PATIENCE=1
+[ ! -e /sys/kernel/debug/kmemleak ] || PATIENCE=10
+
+# within WHAT IS MILLISECONDS
+within() {
+	at_most "$1" "$2" $(($3 * PATIENCE))
+}
+
 # until_true SECONDS COMMAND...: waits for it.
 until_true() {
-	local end=$((SECONDS + $1))
+	local end=$((SECONDS + $1 * PATIENCE))
 	shift
 	until "$@"; do
 		[ $SECONDS -lt $end ] || fail "it never came to this: $*"

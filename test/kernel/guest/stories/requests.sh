@@ -239,7 +239,7 @@ reads_go_on() {
 	begin=$(milliseconds)
 	dd if=/dev/mapper/o of="$T/read" bs=64K skip=1 count=1 iflag=direct status=none
 	cmp -n 65536 -i 0:65536 "$T/read" /dev/mapper/o-lower
-	at_most 'ms that a read took' $(($(milliseconds) - begin)) 5000
+	within 'ms that a read took' $(($(milliseconds) - begin)) 5000
 	kill -CONT "$BACKUP"
 	end_backup
 }
