@@ -15,19 +15,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cinttypes>
 #include <memory>
-#include <new>
 #include <system_error>
 #include <thread>
 #include <utility>
-
-#define NBDKIT_API_VERSION 2
-#include <nbdkit-plugin.h>
+#include <vector>
 
 #include "../export/export_client.h"
-
-#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+#include "plugin_face.h"
 
 namespace snapbak {
 namespace {
@@ -46,23 +41,6 @@ struct State {
 };
 
 State* g_state = nullptr;
-
-// No exception may reach nbdkit's C.
-template <typename Io>
-int Run(const char* what, uint64_t offset, uint64_t count, Io io) {
-  int ret;
-  try {
-    ret = io();
-  } catch (const std::bad_alloc&) {
-    ret = -ENOMEM;
-  } catch (const std::system_error&) {
-    ret = -EIO;
-  }
-  if (ret == 0) return 0;
-  nbdkit_error("%s at %" PRIu64 ", %" PRIu64 " bytes: %s", what, offset, count, strerror(-ret));
-  nbdkit_set_error(-ret);
-  return -1;
-}
 
 void Load() { g_state = new State; }
 
@@ -104,12 +82,7 @@ int Config(const char* key, const char* value) {
     g_state->size = nbdkit_parse_size(value);
     return g_state->size < 0 ? -1 : 0;
   }
-  if (strcmp(key, "readonly") == 0) {
-    const int on = nbdkit_parse_bool(value);
-    if (on < 0) return -1;
-    g_state->read_only = on != 0;
-    return 0;
-  }
+  if (strcmp(key, "readonly") == 0) return ParseBool(value, &g_state->read_only);
   nbdkit_error("unknown parameter '%s'; known are fds, size and readonly", key);
   return -1;
 }
@@ -157,33 +130,16 @@ void Cleanup() {
   g_state->watch.join();
 }
 
-void* Open(int) { return NBDKIT_HANDLE_NOT_NEEDED; }
-
 int64_t GetSize(void*) { return g_state->size; }
 
-int Yes(void*) { return 1; }
-
-int No(void*) { return 0; }
-
 int CanWrite(void*) { return g_state->read_only ? 0 : 1; }
-
-int CanFua(void*) { return NBDKIT_FUA_NATIVE; }
-
-int CanCache(void*) { return NBDKIT_CACHE_EMULATE; }
-
-int BlockSize(void*, uint32_t* minimum, uint32_t* preferred, uint32_t* maximum) {
-  *minimum = 1;
-  *preferred = 4096;
-  *maximum = kExportMaxData;
-  return 0;
-}
 
 int Pread(void*, void* data, uint32_t count, uint64_t offset, uint32_t) {
   return Run("read", offset, count, [=] { return g_state->client->Read(offset, data, count); });
 }
 
 int Pwrite(void*, const void* data, uint32_t count, uint64_t offset, uint32_t flags) {
-  const bool fua = (flags & NBDKIT_FLAG_FUA) != 0;
+  const bool fua = IsDurable(flags);
   return Run("write", offset, count, [=] { return g_state->client->Write(offset, data, count, fua); });
 }
 
@@ -192,20 +148,19 @@ int Flush(void*, uint32_t) {
 }
 
 int Trim(void*, uint32_t count, uint64_t offset, uint32_t flags) {
-  const bool fua = (flags & NBDKIT_FLAG_FUA) != 0;
+  const bool fua = IsDurable(flags);
   return Run("trim", offset, count, [=] { return g_state->client->Discard(offset, count, fua); });
 }
 
 int Zero(void*, uint32_t count, uint64_t offset, uint32_t flags) {
-  const bool fua = (flags & NBDKIT_FLAG_FUA) != 0;
+  const bool fua = IsDurable(flags);
   return Run("zero", offset, count, [=] { return g_state->client->WriteZeroes(offset, count, fua); });
 }
 
-struct nbdkit_plugin MakePlugin() {
-  struct nbdkit_plugin plugin = {};
+nbdkit_plugin MakePlugin() {
+  nbdkit_plugin plugin = PluginFace<kExportMaxData>();
   plugin.name = "snapbakexport";
   plugin.longname = "Snapbak export";
-  plugin.version = "0.1.0";
   plugin.description = "A device of the process that started nbdkit.";
   plugin.load = Load;
   plugin.unload = Unload;
@@ -218,17 +173,9 @@ struct nbdkit_plugin MakePlugin() {
   plugin.get_ready = GetReady;
   plugin.after_fork = AfterFork;
   plugin.cleanup = Cleanup;
-  plugin.open = Open;
   plugin.get_size = GetSize;
-  plugin.block_size = BlockSize;
   plugin.can_write = CanWrite;
-  plugin.can_flush = Yes;
-  plugin.can_trim = Yes;
-  plugin.can_zero = Yes;
   plugin.can_fast_zero = No;
-  plugin.can_fua = CanFua;
-  plugin.can_multi_conn = Yes;  // one device: a flush covers every connection
-  plugin.can_cache = CanCache;
   plugin.pread = Pread;
   plugin.pwrite = Pwrite;
   plugin.flush = Flush;
@@ -237,7 +184,7 @@ struct nbdkit_plugin MakePlugin() {
   return plugin;
 }
 
-struct nbdkit_plugin g_plugin = MakePlugin();
+nbdkit_plugin g_plugin = MakePlugin();
 
 }  // namespace
 }  // namespace snapbak

@@ -11,20 +11,14 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 
-#include <cinttypes>
 #include <memory>
-#include <new>
 #include <string>
 #include <utility>
 
-#define NBDKIT_API_VERSION 2
-#include <nbdkit-plugin.h>
-
 #include "../driver/control_server.h"
 #include "../driver/engine.h"
+#include "plugin_face.h"
 #include "shutdown_watch.h"
-
-#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
 namespace snapbak {
 namespace {
@@ -42,24 +36,6 @@ struct State {
 
 State* g_state = nullptr;
 
-// An engine error becomes nbdkit's. No exception may reach nbdkit's C.
-template <typename Io>
-int Run(const char* what, uint64_t offset, uint64_t count, Io io) {
-  int ret;
-  try {
-    ret = io();
-  } catch (const std::bad_alloc&) {
-    ret = -ENOMEM;
-  }
-  if (ret == 0) return 0;
-  // Not worth a line in the log: the rule of fast zeroes is to fail when slow.
-  if (ret != -EOPNOTSUPP) {
-    nbdkit_error("%s at %" PRIu64 ", %" PRIu64 " bytes: %s", what, offset, count, strerror(-ret));
-  }
-  nbdkit_set_error(-ret);
-  return -1;
-}
-
 void Load() { g_state = new State; }
 
 void Unload() {
@@ -72,13 +48,6 @@ int MakeAbsolute(const char* value, std::string* out) {
   if (path == nullptr) return -1;
   *out = path;
   free(path);
-  return 0;
-}
-
-int ParseBool(const char* value, bool* out) {
-  const int on = nbdkit_parse_bool(value);
-  if (on < 0) return -1;
-  *out = on != 0;
   return 0;
 }
 
@@ -172,31 +141,16 @@ void Cleanup() {
 
 void DumpPlugin() { printf("snapbak_abi_version=%d\n", SNAPBAK_ABI_VERSION); }
 
-void* Open(int) { return NBDKIT_HANDLE_NOT_NEEDED; }
-
 int64_t GetSize(void*) { return static_cast<int64_t>(g_state->engine->size()); }
 
-int Yes(void*) { return 1; }
-
 int CanWrite(void*) { return g_state->engine->read_only() ? 0 : 1; }
-
-int CanFua(void*) { return NBDKIT_FUA_NATIVE; }
-
-int CanCache(void*) { return NBDKIT_CACHE_EMULATE; }
-
-int BlockSize(void*, uint32_t* minimum, uint32_t* preferred, uint32_t* maximum) {
-  *minimum = 1;
-  *preferred = 4096;
-  *maximum = 0xffffffff;
-  return 0;
-}
 
 int Pread(void*, void* data, uint32_t count, uint64_t offset, uint32_t) {
   return Run("read", offset, count, [=] { return g_state->engine->Read(data, count, offset); });
 }
 
 int Pwrite(void*, const void* data, uint32_t count, uint64_t offset, uint32_t flags) {
-  const bool fua = (flags & NBDKIT_FLAG_FUA) != 0;
+  const bool fua = IsDurable(flags);
   return Run("write", offset, count, [=] { return g_state->engine->Write(data, count, offset, fua); });
 }
 
@@ -205,13 +159,13 @@ int Flush(void*, uint32_t) {
 }
 
 int Trim(void*, uint32_t count, uint64_t offset, uint32_t flags) {
-  const bool fua = (flags & NBDKIT_FLAG_FUA) != 0;
+  const bool fua = IsDurable(flags);
   return Run("trim", offset, count, [=] { return g_state->engine->Discard(offset, count, fua); });
 }
 
 int Zero(void*, uint32_t count, uint64_t offset, uint32_t flags) {
   ZeroOptions options;
-  options.fua = (flags & NBDKIT_FLAG_FUA) != 0;
+  options.fua = IsDurable(flags);
   options.may_trim = (flags & NBDKIT_FLAG_MAY_TRIM) != 0;
   options.fast = (flags & NBDKIT_FLAG_FAST_ZERO) != 0;
   return Run("zero", offset, count, [=] { return g_state->engine->WriteZeroes(offset, count, options); });
@@ -232,11 +186,10 @@ int Extents(void*, uint32_t count, uint64_t offset, uint32_t flags, struct nbdki
   });
 }
 
-struct nbdkit_plugin MakePlugin() {
-  struct nbdkit_plugin plugin = {};
+nbdkit_plugin MakePlugin() {
+  nbdkit_plugin plugin = PluginFace<0xffffffff>();
   plugin.name = "snapbak";
   plugin.longname = "Snapbak user driver";
-  plugin.version = "0.1.0";
   plugin.description = "An image or block device that can be backed up while it is written to.";
   plugin.load = Load;
   plugin.unload = Unload;
@@ -252,18 +205,10 @@ struct nbdkit_plugin MakePlugin() {
   plugin.after_fork = AfterFork;
   plugin.cleanup = Cleanup;
   plugin.dump_plugin = DumpPlugin;
-  plugin.open = Open;
   plugin.get_size = GetSize;
-  plugin.block_size = BlockSize;
   plugin.can_write = CanWrite;
-  plugin.can_flush = Yes;
-  plugin.can_trim = Yes;
-  plugin.can_zero = Yes;
   plugin.can_fast_zero = Yes;
-  plugin.can_fua = CanFua;
-  plugin.can_multi_conn = Yes;  // one engine, one page cache: a flush covers every connection
   plugin.can_extents = Yes;
-  plugin.can_cache = CanCache;
   plugin.pread = Pread;
   plugin.pwrite = Pwrite;
   plugin.flush = Flush;
@@ -273,7 +218,7 @@ struct nbdkit_plugin MakePlugin() {
   return plugin;
 }
 
-struct nbdkit_plugin g_plugin = MakePlugin();
+nbdkit_plugin g_plugin = MakePlugin();
 
 }  // namespace
 }  // namespace snapbak
