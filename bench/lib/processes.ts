@@ -61,9 +61,10 @@ export class Child {
     });
     this.exited = new Promise((resolve) => {
       this.process.once('close', () => resolve());
-      this.process.once('error', (error) => {
+      this.process.on('error', (error) => {
         this.#stderr += `${program}: ${error.message}\n`;
-        resolve();
+        // an order that came too late is an error, too, and not yet the end
+        if (this.process.pid === undefined) resolve();
       });
     });
     this.#forget = onCleanup(() => {

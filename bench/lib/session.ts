@@ -8,16 +8,17 @@ const SCRIPT = fileURLToPath(new URL('../hold-session.ts', import.meta.url));
 export class Session {
   readonly #child: Child;
   readonly #reports: Report[] = [];
-  #wake: () => void = () => {};
+  /** Who waits for a report; several may, for different ones. */
+  #waiting: (() => void)[] = [];
   #finished: Promise<Picture> | undefined;
 
   private constructor(child: Child) {
     this.#child = child;
     child.process.on('message', (report: Report) => {
       this.#reports.push(report);
-      this.#wake();
+      this.#wakeAll();
     });
-    void child.exited.then(() => this.#wake());
+    void child.exited.then(() => this.#wakeAll());
   }
 
   /** Resolves when the point in time is fixed. */
@@ -81,8 +82,12 @@ export class Session {
         throw new Error(`session ended before it reported "${kind}": ${this.#child.said}`);
       }
       await new Promise<void>((resolve) => {
-        this.#wake = resolve;
+        this.#waiting.push(resolve);
       });
     }
+  }
+
+  #wakeAll(): void {
+    for (const wake of this.#waiting.splice(0)) wake();
   }
 }
