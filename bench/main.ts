@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import { beside } from './beside.js';
 import { eventLoop } from './event-loop.js';
 import { firstTouch } from './first-touch.js';
-import { cleanUp, cleanUpAtEnd, interrupted } from './lib/cleanup.js';
+import { chosenOf, parsed, roundsOf, runCommand } from './lib/command.js';
 import type { Benchmark, BenchmarkResult, Context } from './lib/context.js';
 import { machineFacts } from './lib/facts.js';
 import { twoCpus } from './lib/processes.js';
@@ -30,25 +30,11 @@ const USAGE = `npm run bench -- [options]
   --peers-only    without Snapbak
   --plugin FILE   the nbdkit plugin (default build-plugin/nbdkit-snapbak-plugin.so)`;
 
-class UsageError extends Error {}
-
 function readOptions(args: string[]) {
-  let values: ReturnType<typeof parse>['values'];
-  try {
-    ({ values } = parse(args));
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
-  }
+  const values = parsed(() => parse(args).values);
   const quick = values.quick ?? false;
-  const rounds = Number(values.rounds ?? (quick ? 2 : 5));
-  if (!Number.isInteger(rounds) || rounds < 1 || rounds > 100) {
-    throw new UsageError(`--rounds: ${values.rounds} is not a whole number from 1 to 100`);
-  }
-  for (const name of values.only ?? []) {
-    if (!BENCHMARKS.some((benchmark) => benchmark.name === name))
-      throw new UsageError(`--only: no benchmark ${name}`);
-  }
-  return { ...values, quick, rounds };
+  const rounds = roundsOf(values.rounds ?? (quick ? 2 : 5));
+  return { ...values, quick, rounds, chosen: chosenOf(BENCHMARKS, values.only) };
 }
 
 function parse(args: string[]) {
@@ -77,7 +63,6 @@ async function main(): Promise<void> {
     console.log(USAGE);
     return;
   }
-  cleanUpAtEnd();
   const imageSize = (options.quick ? 256 : 1024) * 2 ** 20;
   const plugin = options['peers-only'] ? undefined : findPlugin(options.plugin);
   const cpus = twoCpus();
@@ -99,8 +84,7 @@ async function main(): Promise<void> {
     log: (line) => console.error(`  ${line}`),
   };
   const results: Record<string, BenchmarkResult> = {};
-  for (const benchmark of BENCHMARKS) {
-    if (options.only !== undefined && !options.only.includes(benchmark.name)) continue;
+  for (const benchmark of options.chosen) {
     console.log(`\n== ${benchmark.title} (${benchmark.name})`);
     const result = await benchmark.run(context);
     results[benchmark.name] = result;
@@ -114,17 +98,4 @@ async function main(): Promise<void> {
   );
 }
 
-try {
-  await main();
-} catch (error) {
-  if (interrupted) await new Promise(() => {}); // the handler of the signal ends the process
-  if (error instanceof UsageError) {
-    console.error(`${error.message}\n${USAGE}`);
-    process.exitCode = 2;
-  } else {
-    console.error(error instanceof Error ? (error.stack ?? error.message) : error);
-    process.exitCode = 1;
-  }
-}
-await cleanUp();
-process.exit();
+await runCommand(main, USAGE);

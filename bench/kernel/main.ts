@@ -5,7 +5,7 @@
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { findKernel, KERNEL_NAMES, type KernelName } from '../../test/kernel/vm/kernel.js';
-import { cleanUp, cleanUpAtEnd, interrupted } from '../lib/cleanup.js';
+import { chosenOf, parsed, roundsOf, runCommand, UsageError } from '../lib/command.js';
 import type { BenchmarkResult } from '../lib/context.js';
 import { machineFacts } from '../lib/facts.js';
 import { goalTable, keep } from '../lib/report.js';
@@ -22,8 +22,6 @@ const USAGE = `npm run bench:kernel -- [options]
   --json          the whole run as JSON, instead of tables
 Figures are told, not judged: the exit status is 0 when all of it ran.`;
 
-class UsageError extends Error {}
-
 const OPTIONS = {
   rounds: { type: 'string', default: '5' },
   only: { type: 'string', multiple: true },
@@ -34,27 +32,9 @@ const OPTIONS = {
   help: { type: 'boolean', default: false },
 } as const;
 
-function parse(args: string[]) {
-  try {
-    return parseArgs({ args, options: OPTIONS }).values;
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
-  }
-}
-
 function readOptions(args: string[]) {
-  const values = parse(args);
-  const rounds = Number(values.rounds);
-  if (!Number.isInteger(rounds) || rounds < 1 || rounds > 100) {
-    throw new UsageError(`--rounds: ${values.rounds} is not a whole number from 1 to 100`);
-  }
-  const { only } = values;
-  for (const name of only ?? []) {
-    if (!BENCHMARKS.some((benchmark) => benchmark.name === name))
-      throw new UsageError(`--only: no benchmark ${name}`);
-  }
-  const chosen = BENCHMARKS.filter(({ name }) => only === undefined || only.includes(name));
-  return { ...values, rounds, chosen };
+  const values = parsed(() => parseArgs({ args, options: OPTIONS }).values);
+  return { ...values, rounds: roundsOf(values.rounds), chosen: chosenOf(BENCHMARKS, values.only) };
 }
 
 async function main(): Promise<void> {
@@ -64,7 +44,6 @@ async function main(): Promise<void> {
     return;
   }
   if (options.module === undefined) throw new UsageError('--module: the path of dm-snapbak.ko is missing');
-  cleanUpAtEnd();
   const { rounds, chosen, module } = options;
   const kernel = findKernel(options.kernel);
   const bytes = chosen.map(({ machine }) => machine.disks.reduce((sum, disk) => sum + disk.bytes, 0));
@@ -92,17 +71,4 @@ async function main(): Promise<void> {
   if (options.json) console.log(JSON.stringify(run));
 }
 
-try {
-  await main();
-} catch (error) {
-  if (interrupted) await new Promise(() => {}); // the handler of the signal ends the process
-  if (error instanceof UsageError) {
-    console.error(`${error.message}\n${USAGE}`);
-    process.exitCode = 2;
-  } else {
-    console.error(error instanceof Error ? (error.stack ?? error.message) : error);
-    process.exitCode = 1;
-  }
-}
-await cleanUp();
-process.exit();
+await runCommand(main, USAGE);
