@@ -1,6 +1,6 @@
 /**
- * What `manifest.json` says: types and names. What must be true of them is in
- * manifest-schema.
+ * What `manifest.json` says: types, names, and how it is written. What must be
+ * true of them is in manifest-schema.
  */
 
 /** The format of a backup of one origin, and that of a backup of several. */
@@ -77,4 +77,26 @@ export type GroupDraft = Pick<GroupManifest, 'id' | 'createdAt' | 'startedAt' | 
 /** Bytes of the file of checksums: one CRC32C a block. */
 export function checksumsSize(size: number, blockSize: number): number {
   return 4 * Math.ceil(size / blockSize);
+}
+
+/** A manifest as the file has it. */
+export function formatManifest(manifest: Manifest | GroupManifest): string {
+  return `${formatFields(manifest, '')}\n`;
+}
+
+/** JSON with a line a field, but extents without line breaks: there may be millions. */
+function formatFields(fields: object, indent: string): string {
+  const inner = `${indent}  `;
+  const lines = Object.entries(fields)
+    .filter(([, value]) => value !== undefined)
+    .map(([key, value]) => {
+      const flat = key === 'blocks' || key === 'invalidBlocks';
+      const text = flat
+        ? JSON.stringify(value)
+        : key === 'disks'
+          ? `[${(value as object[]).map((disk) => formatFields(disk, inner)).join(', ')}]`
+          : JSON.stringify(value, null, 2).replaceAll('\n', `\n${inner}`);
+      return `${inner}${JSON.stringify(key)}: ${text}`;
+    });
+  return `{\n${lines.join(',\n')}\n${indent}}`;
 }

@@ -124,7 +124,10 @@ function checkDisk(manifest: Omit<DiskManifest, 'name'>, fail: Fail): void {
   }
   for (const field of ['blocks', 'invalidBlocks'] as const) {
     const problem = extentsProblem(manifest[field], size, blockSize);
-    if (problem !== undefined) return fail([field, problem.index], problem.message);
+    if (problem !== undefined) {
+      fail([field, problem.index], problem.message);
+      return;
+    }
   }
   const stray = outside(manifest.invalidBlocks, manifest.blocks);
   if (stray !== undefined) fail(['invalidBlocks', stray], 'must lie inside blocks');

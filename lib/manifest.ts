@@ -12,10 +12,12 @@ import { join } from 'node:path';
 import { expectOptions, expectType } from './arguments.js';
 import { BackupFolder } from './backup-folder.js';
 import { SnapbakError } from './errors.js';
-import { formatSize, show } from './extent.js';
+import { formatSize } from './extent.js';
+import { diskOf } from './manifest-disks.js';
 import {
   type DiskManifest,
   FORMAT_VERSION,
+  formatManifest,
   GROUP_FORMAT_VERSION,
   type GroupDraft,
   type GroupManifest,
@@ -112,31 +114,6 @@ export async function readAnyManifest(directory: string): Promise<Manifest | Gro
   expectType('directory', directory, 'string');
   await using folder = await openManifestFolder(directory);
   return await readManifestIn(folder);
-}
-
-/**
- * What a manifest says of one disk, in the form of a backup of its own.
- *
- * @throws RangeError that names the disks there are
- */
-export function diskOf(
-  manifest: Manifest | GroupManifest,
-  directory: string,
-  disk: string | undefined,
-): Manifest {
-  if (!('disks' in manifest)) {
-    if (disk === undefined) return manifest;
-    throw new RangeError(`disk must not be given: the backup in ${directory} is of one origin`);
-  }
-  const { disks, tool, id, createdAt, startedAt, finishedAt } = manifest;
-  const names = disks.map(({ name }) => name).join(', ');
-  if (disk === undefined) {
-    throw new RangeError(`disk must be given (--disk): the backup in ${directory} is of several: ${names}`);
-  }
-  const found = disks.find(({ name }) => name === disk);
-  if (found === undefined) throw new RangeError(`disk must be one of ${names}, not ${show(disk)}`);
-  const { name: _, ...rest } = found;
-  return { formatVersion: FORMAT_VERSION, tool, id, createdAt, startedAt, finishedAt, ...rest };
 }
 
 /**
@@ -265,27 +242,6 @@ export async function writeManifest(
     await unlink(placed).catch(() => {});
     throw systemError('ERR_SNAPBAK_TARGET', `cannot write ${path}`, cause, path);
   }
-}
-
-function formatManifest(manifest: Manifest | GroupManifest): string {
-  return `${formatFields(manifest, '')}\n`;
-}
-
-/** JSON with a line a field, but extents without line breaks: there may be millions. */
-function formatFields(fields: object, indent: string): string {
-  const inner = `${indent}  `;
-  const lines = Object.entries(fields)
-    .filter(([, value]) => value !== undefined)
-    .map(([key, value]) => {
-      const flat = key === 'blocks' || key === 'invalidBlocks';
-      const text = flat
-        ? JSON.stringify(value)
-        : key === 'disks'
-          ? `[${(value as object[]).map((disk) => formatFields(disk, inner)).join(', ')}]`
-          : JSON.stringify(value, null, 2).replaceAll('\n', `\n${inner}`);
-      return `${inner}${JSON.stringify(key)}: ${text}`;
-    });
-  return `{\n${lines.join(',\n')}\n${indent}}`;
 }
 
 /** Makes the names in a directory durable. */

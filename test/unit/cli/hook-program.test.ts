@@ -44,7 +44,12 @@ describe('a hook program', () => {
     );
     await beforeFreeze(context());
     assert.match(lines[0]!, /^before-freeze \//);
-    const common = ['SNAPBAK_ID=an-id', 'SNAPBAK_ORIGIN=unix:/run/x', 'SNAPBAK_ORIGINS=unix:/run/x', 'SNAPBAK_TARGET=/backup/monday'];
+    const common = [
+      'SNAPBAK_ID=an-id',
+      'SNAPBAK_ORIGIN=unix:/run/x',
+      'SNAPBAK_ORIGINS=unix:/run/x',
+      'SNAPBAK_TARGET=/backup/monday',
+    ];
     for (const line of [...common, 'SNAPBAK_HOOK=before-freeze', 'SNAPBAK_TIMEOUT=2']) {
       assert.ok(lines.includes(line), line);
     }
