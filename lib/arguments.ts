@@ -56,3 +56,9 @@ export function expectInside(offset: unknown, length: unknown, size: number): vo
     throw new RangeError(`offset ${offset} + length ${length} is past the end of the device (${size} bytes)`);
   }
 }
+
+/** Throws a `TypeError` unless `value` has the method; `what` says what it must be. */
+export function expectMethod(name: string, value: unknown, method: string, what: string): void {
+  const found = (value as Record<string, unknown> | null | undefined)?.[method];
+  if (typeof found !== 'function') throw new TypeError(`${name} must be ${what}, not ${show(value)}`);
+}

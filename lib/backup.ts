@@ -3,39 +3,28 @@
  * then the point in time is fixed. What follows is in `backup/running.ts`.
  */
 import { randomUUID } from 'node:crypto';
-import { abortedError } from './backup/failure.js';
-import { alsoNotThawed, Hooks, type Instant } from './backup/hooks.js';
-import {
-  type BackupOptions,
-  type CheckedOptions,
-  checkOptions,
-  defaultContainerBytes,
-} from './backup/options.js';
-import { type Resources, release, remembering } from './backup/resources.js';
-import { type BackupResult, type BackupState, RunningBackup } from './backup/running.js';
-import { dropFreeBlocks } from './backup/used.js';
-import { BackupView, openNativeView, type PointInTimeView } from './backup/view.js';
-import type { NativeNotice, NativeOriginInfo, NativeSession } from './binding.js';
-import { BlockList } from './blocks/block-list.js';
-import { memoryContainer } from './container/memory-container.js';
-import { type ResolvedWatermarks, resolveWatermarks } from './container/watermarks.js';
-import type { BackupEvent, BlocksEvent } from './events.js';
+import { checkSignal, Disk } from './backup/disk.js';
+import { BackupGroup } from './backup/group.js';
+import { GroupTarget } from './backup/group-target.js';
+import { alsoNotThawed, Hooks } from './backup/hooks.js';
+import { fixInstant } from './backup/instant.js';
+import { type BackupOptions, type CheckedOptions, checkOptions } from './backup/options.js';
+import type { BackupResult, BackupState } from './backup/running.js';
+import type { PointInTimeView } from './backup/view.js';
+import type { BackupEvent } from './events.js';
 import type { Extent } from './extent.js';
-import { fromNative } from './native-errors.js';
+import type { GroupManifest, Manifest } from './manifest.js';
 import { findExportPlugin, findNbdkit } from './serve/nbdkit.js';
 import type { BackupStats } from './stats.js';
 
 export type { AfterThaw, BeforeFreeze, HookContext, ThawContext } from './backup/hooks.js';
 export type { BackupOptions } from './backup/options.js';
-export type { BackupResult, BackupState } from './backup/running.js';
+export type { OriginPlan } from './backup/plans.js';
+export type { BackupResult, BackupState, DiskResult } from './backup/running.js';
 export type { PointInTimeView, ViewExport } from './backup/view.js';
 
-/** One sweep read, and the threads that copy: enough to fill an NVMe disk from two cores. */
-const READ_BYTES = 2 ** 19;
-const COPY_THREADS = 2;
-
-/** A backup under way, or ended. */
-export interface Backup extends AsyncDisposable {
+/** A backup under way, or ended; of several origins its manifest is a `GroupManifest`. */
+export interface Backup<M = Manifest> extends AsyncDisposable {
   /** A UUID, as in the manifest. */
   readonly id: string;
   /**
@@ -48,7 +37,7 @@ export interface Backup extends AsyncDisposable {
   readonly startedAt: Date;
   /** How NBD clients name the start instant, with the option `export`. */
   readonly exportUri: string | undefined;
-  /** Figures as of now; after the end, as of the end. */
+  /** Figures as of now; after the end, as of the end. Of several origins: of all, and in `disks` of each. */
   stats(): BackupStats;
   /**
    * Copies these extents next; what is not in the block list, or copied
@@ -56,9 +45,10 @@ export interface Backup extends AsyncDisposable {
    * are copied ascending.
    *
    * @throws TypeError or RangeError for what is no extent of the device, or
-   * when 100,000 runs wait already.
+   * when 100,000 runs wait already; RangeError unless `disk` names one of
+   * several origins, or the backup is of one.
    */
-  prioritize(extents: Iterable<Extent>): void;
+  prioritize(extents: Iterable<Extent>, disk?: string): void;
   /** Stops the sweep. Captures go on, so that writers do. Nothing once it ended. */
   pause(): void;
   /** Undoes `pause()`. */
@@ -80,6 +70,7 @@ export interface Backup extends AsyncDisposable {
    * in JavaScript called) after the last of them; origin and container are given
    * back at once.
    *
+   * @param disk the name of one of several origins
    * @throws SnapbakError `ERR_SNAPBAK_VIEW` if the target cannot be read back (one
    * written in JavaScript without `read`), or the backup has ended.
    * @example
@@ -88,7 +79,7 @@ export interface Backup extends AsyncDisposable {
    * const superblock = await view.read(1024, 1024);
    * ```
    */
-  view(): Promise<PointInTimeView>;
+  view(disk?: string): Promise<PointInTimeView>;
   /**
    * Gives the backup up and waits until everything is given back. The origin
    * goes on; the backup is never good afterwards. While the backup is being
@@ -105,10 +96,11 @@ export interface Backup extends AsyncDisposable {
   events(): AsyncIterableIterator<BackupEvent>;
   /**
    * Resolves once the backup is complete and durable; rejects with a
-   * `SnapbakError`: `ERR_SNAPBAK_HOLD_TIMEOUT`, `_STALLED`, `_TARGET`, `_CONTAINER_LOST`,
+   * `SnapbakError` (of several origins: that of the first which broke, and the
+   * message names all): `ERR_SNAPBAK_HOLD_TIMEOUT`, `_STALLED`, `_TARGET`, `_CONTAINER_LOST`,
    * `_DRIVER_GONE`, `_BROKEN`, `_ABORTED`. Nobody needs to listen.
    */
-  readonly finished: Promise<BackupResult>;
+  readonly finished: Promise<BackupResult<M>>;
 }
 
 /**
@@ -132,194 +124,78 @@ export interface Backup extends AsyncDisposable {
  * console.log(state, stats.doneBytes);
  * ```
  */
-export async function startBackup(options: BackupOptions): Promise<Backup> {
+export async function startBackup(
+  options: BackupOptions & Required<Pick<BackupOptions, 'origins'>>,
+): Promise<Backup<GroupManifest>>;
+export async function startBackup(options: BackupOptions): Promise<Backup>;
+export async function startBackup(options: BackupOptions): Promise<Backup | Backup<GroupManifest>> {
   const checked = checkOptions(options);
   const createdAt = new Date();
-  const notices = new Notices();
-  const held: Partial<Resources> = {};
   if (checked.export !== undefined) {
     // what is missing is told before anything is begun
     findNbdkit();
     findExportPlugin();
   }
   const id = randomUUID();
-  const hooks = new Hooks({ ...checked, id, origin: checked.origin.spec });
+  const { signal, rate } = checked;
+  const disks = checked.disks.map((plan) => new Disk(plan, checked));
+  const origins = disks.map(({ spec }) => spec);
+  const hooks = new Hooks({ ...checked, id, origins });
+  let group: GroupTarget | undefined;
   let fixed = false; // the point in time
   try {
-    const resources = await openAll(checked, held);
-    const { session, container, blockSize } = resources;
-    const watermarks = resolveWatermarks(checked.watermarks, container.slots, blockSize);
-    const { rate, latencyGoal, maxDelay, holdTimeout, stallTimeout, signal } = checked;
-    await prepare(checked, resources, watermarks, (notice) => notices.receive(notice));
-    checkSignal(signal);
-    const writeDirtyPages = () => unlessAborted(() => checked.origin.writeDirtyPages(), signal);
+    group = await openAll(disks, checked);
+    for (const disk of disks) await disk.prepare();
+    const writeDirtyPages = () =>
+      unlessAborted(async () => {
+        await Promise.all(disks.map(({ plan }) => plan.origin.writeDirtyPages()));
+      }, signal);
     // once before, so that little is left to write while the application is at rest
     if (hooks.quiesces) await writeDirtyPages();
     const instant = await hooks.around(async () => {
       await writeDirtyPages();
-      return fixInstant(checked, session);
+      return fixInstant(disks, checked.startTimeout);
     });
     fixed = true;
     checkSignal(signal);
-    const used = await findUsed(checked, resources);
-    if (checked.export !== undefined) {
-      resources.exported = held.exported = await exportView(
-        resources,
-        checked.origin.spec,
-        checked.export,
-        signal,
-      );
-    }
-    const backup = new RunningBackup({
-      ...resources,
-      ...used,
-      ...instant,
-      id,
-      spec: checked.origin.spec,
-      createdAt,
-      thawed: hooks.thawed,
-      rate,
-      latencyGoal,
-      origin: checked.origin,
-      watermarks,
-      maxDelay,
-      holdTimeout,
-      stallTimeout,
-      signal,
-    });
+    await allOf(disks, (disk) => disk.findUsed());
+    if (checked.export !== undefined) await disks[0]!.export(checked.export);
+    const beginning = { id, createdAt, thawed: hooks.thawed, rate, signal };
+    if (group !== undefined)
+      return new BackupGroup({ ...beginning, ...instant, disks, target: group }).begin();
+    const backup = disks[0]!.run(beginning);
     backup.begin();
-    notices.pass((notice) => backup.notice(notice));
+    disks[0]!.passNotices(backup);
     return backup;
   } catch (error) {
-    const [, notThawed] = await Promise.all([release(held), hooks.thawed]);
+    const release = async () => {
+      await Promise.all(disks.map((disk) => disk.release()));
+      await group?.close().catch(() => {}); // what matters was decided before
+    };
+    const [, notThawed] = await Promise.all([release(), hooks.thawed]);
     // what went wrong before, around() has told already
     throw fixed && notThawed !== undefined ? alsoNotThawed(error, notThawed) : error;
   }
 }
 
-async function fixInstant(
-  { origin, startTimeout }: CheckedOptions,
-  session: NativeSession,
-): Promise<Instant> {
-  const { startTime, armNs, freezeNs } = await session.start(startTimeout).catch((error: unknown) => {
-    throw fromNative(error, { path: origin.spec, doing: 'fix the point in time', stage: 'start' });
-  });
-  return { startedAt: new Date(startTime), armMs: armNs / 1e6, freezeMs: freezeNs / 1e6 };
-}
-
-/** The session first: a busy origin is told before anything is created. */
-async function openAll(checked: CheckedOptions, held: Partial<Resources>): Promise<Resources> {
-  const { origin, blockSize, signal } = checked;
-  checkSignal(signal);
-  const session = origin.createSession();
-  held.session = session;
-  const info = await session.open().catch((error: unknown) => {
-    throw fromNative(error, { path: origin.spec, doing: 'open a session on the origin', stage: 'open' });
-  });
-  checkSignal(signal);
-  const list = listFor(checked, info);
-  const container = await (checked.container ?? memoryContainer(defaultContainerBytes(info.size))).open({
-    origin: info,
-    blockSize,
-  });
-  held.container = container;
-  checkSignal(signal);
-  const target = await checked.target.prepare({ size: info.size, blockSize, origin: info });
-  held.target = target;
-  checkSignal(signal);
-  const { native: nativeTarget, cause: targetCause } = remembering(target.native);
-  const targetName = checked.target.description;
-  // what the container is on the origin is written while the session runs, and is nobody's data
-  const excluded = BlockList.extents(container.excluded ?? []);
-  return {
-    session,
-    info,
-    container,
-    target,
-    nativeTarget,
-    targetName,
-    targetCause,
-    blockSize,
-    list: list.subtract(excluded),
-  };
-}
-
-function listFor({ blocks, blockSize }: CheckedOptions, info: NativeOriginInfo): BlockList {
-  if (blockSize < info.minBlockSize || blockSize > info.maxBlockSize) {
-    throw new RangeError(
-      `options.blockSize must be from ${info.minBlockSize} to ${info.maxBlockSize} for this driver, not ${blockSize}`,
-    );
+/** All sessions, then all containers, then the target. Gives the target of several. */
+async function openAll(
+  disks: readonly Disk[],
+  { target, several }: CheckedOptions,
+): Promise<GroupTarget | undefined> {
+  for (const disk of disks) await disk.openSession();
+  const contexts = disks.map(({ context }) => context);
+  for (const [i, disk] of disks.entries()) {
+    await disk.openContainer(contexts.filter((_, other) => other !== i).map(({ origin }) => origin));
   }
-  const list = blocks === undefined || blocks === 'used' ? BlockList.all(info.size) : blocks;
-  if (list.end > info.size) {
-    throw new RangeError(
-      `options.blocks must end at or before the end of the origin (${info.size} bytes), not at ${list.end}`,
-    );
+  if (!several) {
+    disks[0]!.useTarget(await target.prepare(contexts[0]!), target.description);
+    return undefined;
   }
-  return list.alignTo(blockSize, info.size);
-}
-
-async function prepare(
-  checked: CheckedOptions,
-  { session, container, target, nativeTarget, list, blockSize }: Resources,
-  watermarks: ResolvedWatermarks,
-  onNotice: (notice: NativeNotice) => void,
-): Promise<void> {
-  try {
-    await session.prepare({
-      blockSize,
-      slots: watermarks.full,
-      onFull: checked.onFull,
-      holdTimeoutMs: checked.holdTimeout,
-      stallTimeoutMs: checked.stallTimeout,
-      listed: list.flat(),
-      target: nativeTarget,
-      checksumsFd: target.checksumsFd,
-      tiers: container.tiers ?? [],
-      watermarkLow: watermarks.low,
-      drainTo: watermarks.drainTo,
-      copyThreads: COPY_THREADS,
-      readBytes: READ_BYTES,
-      onNotice,
-    });
-  } catch (error) {
-    throw fromNative(error, { path: checked.origin.spec, doing: 'set the session up', stage: 'setup' });
-  }
-  container.tiers?.forEach((tier, number) => {
-    tier.begin?.((capacity) => session.resizeTier(number, capacity));
-  });
-}
-
-/** Before the sweep begins: it has nothing to do with what is free. */
-async function findUsed(
-  { blocks, origin, signal }: CheckedOptions,
-  resources: Resources,
-): Promise<{ list: BlockList; blocksEvent: BlocksEvent } | undefined> {
-  if (blocks !== 'used') return undefined;
-  const { list, event } = await dropFreeBlocks(resources, origin.spec, signal);
-  checkSignal(signal);
-  return { list, blocksEvent: event };
-}
-
-/** Before the sweep begins, so that who sees the start can connect; writers do not wait for it. */
-async function exportView(
-  { session, info }: Resources,
-  spec: string,
-  socket: string,
-  signal: AbortSignal | undefined,
-): Promise<NonNullable<Resources['exported']>> {
-  const view = new BackupView({
-    native: await openNativeView(session, spec),
-    spec,
-    size: info.size,
-    blocks: () => BlockList.all(info.size),
-  });
-  try {
-    return { view, uri: (await view.export(socket, signal)).uri };
-  } catch (error) {
-    await view.close();
-    throw error;
-  }
+  const named = disks.map(({ plan, context }) => ({ name: plan.name, context }));
+  const group = new GroupTarget(await target.prepareGroup!(named));
+  for (const [i, disk] of disks.entries()) disk.useTarget(group.disks[i]!, target.description);
+  return group;
 }
 
 /** Waits for `work`, which cannot be cancelled itself. */
@@ -338,23 +214,9 @@ async function unlessAborted(work: () => Promise<void>, signal: AbortSignal | un
   checkSignal(signal);
 }
 
-function checkSignal(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw abortedError(signal.reason);
-}
-
-/** Keeps the notices that come before there is a backup to take them. */
-class Notices {
-  #kept: NativeNotice[] | undefined = [];
-  #to: ((notice: NativeNotice) => void) | undefined;
-
-  receive(notice: NativeNotice): void {
-    if (this.#to === undefined) this.#kept?.push(notice);
-    else this.#to(notice);
-  }
-
-  pass(to: (notice: NativeNotice) => void): void {
-    this.#to = to;
-    for (const notice of this.#kept ?? []) to(notice);
-    this.#kept = undefined;
+/** Waits for all of them, also where one fails: nothing may be given back under the others. */
+async function allOf(disks: readonly Disk[], step: (disk: Disk) => Promise<void>): Promise<void> {
+  for (const result of await Promise.allSettled(disks.map(step))) {
+    if (result.status === 'rejected') throw result.reason;
   }
 }

@@ -224,6 +224,13 @@ export interface NativeThrottle {
   maxUs: number;
 }
 
+/** What START answered: milliseconds since the epoch; how long writes stood still, and file systems were frozen. */
+export interface NativeInstant {
+  startTime: number;
+  armNs: number;
+  freezeNs: number;
+}
+
 /** One control descriptor and the copy behind it. */
 export interface NativeSession {
   /** QUERY and OPEN. */
@@ -240,7 +247,14 @@ export interface NativeSession {
   /** SETUP, buffers, threads, pending bits. */
   prepare(options: NativePrepareOptions): Promise<void>;
   /** START. */
-  start(timeoutMs: number): Promise<{ startTime: number; armNs: number; freezeNs: number }>;
+  start(timeoutMs: number): Promise<NativeInstant>;
+  /**
+   * One start instant for all of `sessions`, this one among them: a promise each.
+   * If one fails, all reject (those that did not fail themselves with
+   * `ECANCELED`), and every session is aborted, without waiting for JavaScript:
+   * writes stand still meanwhile, for `timeoutMs` at most.
+   */
+  startTogether(sessions: readonly NativeSession[], timeoutMs: number): Promise<NativeInstant>[];
   /** Bytes of the blocks among them that are pending. */
   pushWork(extents: FlatExtents, priority: boolean): number;
   /** Where the first pending block from `offset` on lies; `end` if none does before it. Bytes, whole blocks. */

@@ -97,6 +97,10 @@ function tell(event: BackupEvent): Pick<LogRecord, 'level' | 'message'> | undefi
       const level = event.invalidBlocks > 0 ? 'warn' : 'info';
       return { level, message: `backup ${event.state} after ${event.seconds.toFixed(1)} s` };
     }
+    case 'disk': {
+      const how = event.state === 'copied' ? 'is copied' : `broke: ${event.message}`;
+      return { level: event.state === 'copied' ? 'info' : 'error', message: `disk ${event.disk} ${how}` };
+    }
     case 'hook':
       return { level: 'warn', message: event.message };
     case 'broken':

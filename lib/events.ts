@@ -26,10 +26,24 @@ export interface StartedEvent {
   blockSize: number;
   listedBlocks: number;
   listedBytes: number;
+  /** Of several origins, each; above are sums then, and the longest times. */
+  disks?: StartedDisk[];
+}
+
+/** One of several origins at the start. */
+export interface StartedDisk
+  extends Pick<StartedEvent, 'origin' | 'size' | 'listedBlocks' | 'listedBytes' | 'armMs' | 'freezeMs'> {
+  /** What it is called in the backup, and in the events of it. */
+  name: string;
+}
+
+/** Of a backup of several origins: which one it is about. Absent: the only one, or all of them. */
+export interface OfDisk {
+  disk?: string;
 }
 
 /** With `blocks: 'used'`: what the file systems on the origin use, as of the start instant. */
-export interface BlocksEvent {
+export interface BlocksEvent extends OfDisk {
   event: 'blocks';
   /** Bytes that are left in the block list; blocks that were captured meanwhile are among them. */
   listedBytes: number;
@@ -45,7 +59,7 @@ export interface ProgressEvent extends BackupStats {
 }
 
 /** Captured blocks went to a second tier, or (`lost`) one failed and was given up. */
-export interface SpillEvent {
+export interface SpillEvent extends OfDisk {
   event: 'spill';
   /** Spilled since the last such event, and since the start. */
   blocks: number;
@@ -61,7 +75,7 @@ export interface SpillEvent {
 }
 
 /** Writes were delayed, because the container fills faster than it drains. */
-export interface ThrottleEvent {
+export interface ThrottleEvent extends OfDisk {
   event: 'throttle';
   /** Writes delayed since the last such event, and for how long, summed, ms. */
   writes: number;
@@ -71,7 +85,7 @@ export interface ThrottleEvent {
 }
 
 /** Writes were held, because the container was full. */
-export interface HoldEvent {
+export interface HoldEvent extends OfDisk {
   event: 'hold';
   /** Writes held since the last such event. */
   writes: number;
@@ -82,7 +96,7 @@ export interface HoldEvent {
 }
 
 /** A block could not be read from the origin; it is not in the backup. */
-export interface InvalidBlockEvent {
+export interface InvalidBlockEvent extends OfDisk {
   event: 'invalid-block';
   /** Its number, and where it lies. */
   block: number;
@@ -99,6 +113,26 @@ export interface HookEvent {
   hook: 'after-thaw';
   code: SnapbakErrorCode;
   message: string;
+}
+
+/**
+ * Of a backup of several origins, one has ended: `copied` (all of it is in its
+ * image, durably; it is good when the manifest says so) or `broken`. The others
+ * go on.
+ */
+export interface DiskEvent {
+  event: 'disk';
+  /** The backup's id. */
+  id: string;
+  disk: string;
+  state: 'copied' | 'broken';
+  /** With `copied`: how many blocks could not be read, and how long it took. */
+  invalidBlocks?: number;
+  seconds?: number;
+  /** With `broken`: why. */
+  code?: string;
+  message?: string;
+  errno?: number;
 }
 
 /** The backup is complete and durable. */
@@ -139,6 +173,7 @@ export type BackupEvent =
   | HoldEvent
   | InvalidBlockEvent
   | HookEvent
+  | DiskEvent
   | FinishedEvent
   | BrokenEvent
   | ErrorEvent;
@@ -151,7 +186,8 @@ export class EventChannel {
   readonly #tap: (event: BackupEvent) => void;
   readonly #readers = new Set<EventReader>();
   #started: StartedEvent | undefined;
-  #blocks: BlocksEvent | undefined;
+  /** Of each disk, or the only one. */
+  readonly #blocks = new Map<string | undefined, BlocksEvent>();
   #last: BackupEvent | undefined;
 
   /** @param tap sees every event, before the readers. */
@@ -163,7 +199,7 @@ export class EventChannel {
   push(event: BackupEvent): void {
     if (this.#last !== undefined) return;
     if (event.event === 'started') this.#started = event;
-    if (event.event === 'blocks') this.#blocks = event;
+    if (event.event === 'blocks') this.#blocks.set(event.disk, event);
     const last = event.event === 'finished' || event.event === 'broken' || event.event === 'error';
     if (last) this.#last = event;
     this.#tap(event);
@@ -178,7 +214,7 @@ export class EventChannel {
   reader(): AsyncIterableIterator<BackupEvent> {
     const reader = new EventReader(() => this.#readers.delete(reader));
     if (this.#started !== undefined) reader.push(this.#started);
-    if (this.#blocks !== undefined) reader.push(this.#blocks);
+    for (const blocks of this.#blocks.values()) reader.push(blocks);
     if (this.#last !== undefined) {
       reader.push(this.#last);
       reader.end();
@@ -253,6 +289,7 @@ class EventReader implements AsyncIterableIterator<BackupEvent> {
 
 /** One event for two of a kind; `undefined` where both must be told. */
 function merge(older: BackupEvent, newer: BackupEvent): BackupEvent | undefined {
+  if ((older as OfDisk).disk !== (newer as OfDisk).disk) return undefined;
   if (older.event === 'progress' && newer.event === 'progress') return newer;
   if (older.event === 'throttle' && newer.event === 'throttle') {
     return { ...newer, writes: older.writes + newer.writes, ms: older.ms + newer.ms };

@@ -27,7 +27,9 @@ export {
   type BackupResult,
   type BackupState,
   type BeforeFreeze,
+  type DiskResult,
   type HookContext,
+  type OriginPlan,
   type PointInTimeView,
   startBackup,
   type ThawContext,
@@ -55,6 +57,7 @@ export type {
   BackupEvent,
   BlocksEvent,
   BrokenEvent,
+  DiskEvent,
   ErrorEvent,
   FinishedEvent,
   HoldEvent,
@@ -62,12 +65,21 @@ export type {
   InvalidBlockEvent,
   ProgressEvent,
   SpillEvent,
+  StartedDisk,
   StartedEvent,
   ThrottleEvent,
 } from './events.js';
 export { type Extent, formatSize, parseSize } from './extent.js';
 export type { LatencyStats } from './histogram.js';
-export { type Manifest, type ManifestDraft, readManifest } from './manifest.js';
+export {
+  type DiskManifest,
+  type GroupDraft,
+  type GroupManifest,
+  type Manifest,
+  type ManifestDraft,
+  readAnyManifest,
+  readManifest,
+} from './manifest.js';
 export {
   type EmbeddedOptions,
   type EmbeddedOrigin,
@@ -89,10 +101,16 @@ export {
 export type { ReplayProgress, ReplayResult } from './restore/replay.js';
 export { type RestoreOptions, restore } from './restore/restore.js';
 export { type BackupServer, type ServeBackupOptions, serveBackup } from './restore/serve-backup.js';
-export { type VerifyOptions, verify } from './restore/verify.js';
+export { type VerifyOptions, type VerifyResult, verify } from './restore/verify.js';
 export type { ServerExit } from './serve/nbdkit-process.js';
-export type { BackupStats } from './stats.js';
+export type { BackupStats, DiskStats } from './stats.js';
 export { type CustomTarget, type CustomTargetOptions, customTarget } from './target/custom-target.js';
 export { type DeviceTargetOptions, deviceTarget } from './target/device-target.js';
 export { directoryTarget } from './target/directory-target.js';
-export type { BackupTarget, PreparedTarget, TargetContext } from './target/target.js';
+export type {
+  BackupTarget,
+  PreparedDisk,
+  PreparedGroup,
+  PreparedTarget,
+  TargetContext,
+} from './target/target.js';

@@ -1,10 +1,11 @@
 /**
- * What `manifest.json` says: types and names. What must be true of them is in
- * manifest-schema.
+ * What `manifest.json` says: types, names, and how it is written. What must be
+ * true of them is in manifest-schema.
  */
 
-/** The format that this version writes and reads. */
+/** The format of a backup of one origin, and that of a backup of several. */
 export const FORMAT_VERSION = 1;
+export const GROUP_FORMAT_VERSION = 2;
 
 /** What `tool.name` says in our manifests. */
 export const TOOL_NAME = 'snapbak';
@@ -48,7 +49,54 @@ export interface Manifest {
 /** A manifest but for what the target adds. */
 export type ManifestDraft = Omit<Manifest, 'formatVersion' | 'tool' | 'image' | 'checksums'>;
 
+/** The part of one origin in a backup of several; its fields are those of {@link Manifest}. */
+export interface DiskManifest
+  extends Pick<
+    Manifest,
+    'state' | 'origin' | 'size' | 'blockSize' | 'image' | 'blocks' | 'invalidBlocks' | 'statistics' | 'error'
+  > {
+  /** What it is called; unique in the backup. */
+  name: string;
+  /** Of a disk that broke, the digest is all zeroes where the file could not be read. */
+  checksums: Manifest['checksums'];
+}
+
+/** What `manifest.json` says of a backup of several origins. All of them are as of one instant. */
+export interface GroupManifest
+  extends Pick<Manifest, 'tool' | 'id' | 'createdAt' | 'startedAt' | 'finishedAt' | 'error'> {
+  /** 2 */
+  formatVersion: 2;
+  /** `broken` if the part of any disk is; the others can be restored all the same, by name. */
+  state: Manifest['state'];
+  disks: DiskManifest[];
+}
+
+/** A manifest of several origins but for what the target adds. */
+export type GroupDraft = Pick<GroupManifest, 'id' | 'createdAt' | 'startedAt' | 'finishedAt' | 'error'>;
+
 /** Bytes of the file of checksums: one CRC32C a block. */
 export function checksumsSize(size: number, blockSize: number): number {
   return 4 * Math.ceil(size / blockSize);
+}
+
+/** A manifest as the file has it. */
+export function formatManifest(manifest: Manifest | GroupManifest): string {
+  return `${formatFields(manifest, '')}\n`;
+}
+
+/** JSON with a line a field, but extents without line breaks: there may be millions. */
+function formatFields(fields: object, indent: string): string {
+  const inner = `${indent}  `;
+  const lines = Object.entries(fields)
+    .filter(([, value]) => value !== undefined)
+    .map(([key, value]) => {
+      const flat = key === 'blocks' || key === 'invalidBlocks';
+      const text = flat
+        ? JSON.stringify(value)
+        : key === 'disks'
+          ? `[${(value as object[]).map((disk) => formatFields(disk, inner)).join(', ')}]`
+          : JSON.stringify(value, null, 2).replaceAll('\n', `\n${inner}`);
+      return `${inner}${JSON.stringify(key)}: ${text}`;
+    });
+  return `{\n${lines.join(',\n')}\n${indent}}`;
 }

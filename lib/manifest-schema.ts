@@ -4,10 +4,20 @@
  * Snapbak, and most commands meet no manifest.
  */
 import { z } from 'zod';
-import { type ExtentPair, FORMAT_VERSION, type Manifest, TOOL_NAME } from './manifest-format.js';
+import {
+  type DiskManifest,
+  type ExtentPair,
+  FORMAT_VERSION,
+  GROUP_FORMAT_VERSION,
+  type GroupManifest,
+  type Manifest,
+  TOOL_NAME,
+} from './manifest-format.js';
 
 const MIN_BLOCK_SIZE = 4096;
 const MAX_BLOCK_SIZE = 2 ** 20;
+/** No backup that we make has more. */
+const MAX_DISKS = 1000;
 
 const bytes = z.int().nonnegative();
 
@@ -17,17 +27,25 @@ const plainName = z
   .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, 'must be a plain file name inside the directory')
   .refine((name) => name !== 'manifest.json', 'must not be the manifest itself');
 
+/** The name of a disk is shown, and given on command lines. */
+const diskName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, 'must be a plain name');
+
 // Checked by hand below: a schema of a million tuples would take seconds.
 const extents = z.custom<ExtentPair[]>(Array.isArray, 'must be an array of [offset, length]');
 
-const shape = z.object({
-  formatVersion: z.literal(FORMAT_VERSION),
+const whole = {
   tool: z.object({ name: z.literal(TOOL_NAME), version: z.string() }),
   id: z.uuid(),
-  state: z.enum(['complete', 'complete-with-invalid-blocks', 'broken']),
   createdAt: z.iso.datetime(),
   startedAt: z.iso.datetime(),
   finishedAt: z.iso.datetime(),
+  state: z.enum(['complete', 'complete-with-invalid-blocks', 'broken']),
+  error: z.object({ code: z.string(), message: z.string() }).optional(),
+};
+
+const ofDisk = {
+  state: whole.state,
+  error: whole.error,
   origin: z.object({ driver: z.enum(['kernel', 'user', 'embedded']), id: z.string(), size: bytes }),
   size: bytes,
   blockSize: z
@@ -48,13 +66,57 @@ const shape = z.object({
   blocks: extents,
   invalidBlocks: extents,
   statistics: z.record(z.string(), z.number()),
-  error: z.object({ code: z.string(), message: z.string() }).optional(),
-});
+};
+
+type Fail = (path: (string | number)[], message: string) => void;
 
 /** Checks the shape first, then what must hold between the fields. */
-export const manifestSchema: z.ZodType<Manifest> = shape.superRefine((manifest, context) => {
-  const fail = (path: (string | number)[], message: string) =>
-    context.addIssue({ code: 'custom', path, message });
+export const manifestSchema: z.ZodType<Manifest> = z
+  .object({ formatVersion: z.literal(FORMAT_VERSION), ...whole, ...ofDisk })
+  .superRefine((manifest, context) =>
+    checkDisk(manifest, (path, message) => context.addIssue({ code: 'custom', path, message })),
+  );
+
+/** The same of several disks: no file is two things, and none is better than it is. */
+export const groupSchema: z.ZodType<GroupManifest> = z
+  .object({
+    formatVersion: z.literal(GROUP_FORMAT_VERSION),
+    ...whole,
+    disks: z
+      .array(z.object({ name: diskName, ...ofDisk }))
+      .min(1)
+      .max(MAX_DISKS),
+  })
+  .superRefine((manifest, context) => {
+    const fail: Fail = (path, message) => context.addIssue({ code: 'custom', path, message });
+    const { disks, state } = manifest;
+    const names = new Set<string>();
+    const files = new Set<string>();
+    for (const [i, disk] of disks.entries()) {
+      if (names.has(disk.name)) return fail(['disks', i, 'name'], 'must be unique');
+      names.add(disk.name);
+      if (disk.image.kind !== 'file') return fail(['disks', i, 'image', 'kind'], 'must be file');
+      for (const field of ['image', 'checksums'] as const) {
+        const { name } = disk[field] as { name: string };
+        if (files.has(name))
+          return fail(['disks', i, field, 'name'], 'must be the name of no other file of it');
+        files.add(name);
+      }
+      let wrong = false;
+      checkDisk(disk, (path, message) => {
+        wrong = true;
+        fail(['disks', i, ...path], message);
+      });
+      if (wrong) return;
+    }
+    const worst = ['broken', 'complete-with-invalid-blocks', 'complete'].find((one) =>
+      disks.some((disk) => disk.state === one),
+    );
+    if (state !== worst && state !== 'broken')
+      fail(['state'], `must be ${worst}, as the worst of the disks is`);
+  });
+
+function checkDisk(manifest: Omit<DiskManifest, 'name'>, fail: Fail): void {
   const { size, blockSize, state } = manifest;
   if (manifest.origin.size !== size) fail(['origin', 'size'], `must be the same as size, ${size}`);
   if (manifest.image.kind === 'file' && manifest.image.name === manifest.checksums.name) {
@@ -62,7 +124,10 @@ export const manifestSchema: z.ZodType<Manifest> = shape.superRefine((manifest, 
   }
   for (const field of ['blocks', 'invalidBlocks'] as const) {
     const problem = extentsProblem(manifest[field], size, blockSize);
-    if (problem !== undefined) return fail([field, problem.index], problem.message);
+    if (problem !== undefined) {
+      fail([field, problem.index], problem.message);
+      return;
+    }
   }
   const stray = outside(manifest.invalidBlocks, manifest.blocks);
   if (stray !== undefined) fail(['invalidBlocks', stray], 'must lie inside blocks');
@@ -70,7 +135,7 @@ export const manifestSchema: z.ZodType<Manifest> = shape.superRefine((manifest, 
   if (state === 'complete' && invalid) fail(['invalidBlocks'], 'must be empty if state is complete');
   if (state === 'complete-with-invalid-blocks' && !invalid)
     fail(['invalidBlocks'], `must not be empty if state is ${state}`);
-});
+}
 
 function extentsProblem(
   pairs: readonly unknown[],

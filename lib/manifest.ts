@@ -9,14 +9,33 @@ import { constants } from 'node:fs';
 import { open, rename, unlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { expectType } from './arguments.js';
+import { expectOptions, expectType } from './arguments.js';
 import { BackupFolder } from './backup-folder.js';
 import { SnapbakError } from './errors.js';
 import { formatSize } from './extent.js';
-import { FORMAT_VERSION, type Manifest, type ManifestDraft, TOOL_NAME } from './manifest-format.js';
+import { diskOf } from './manifest-disks.js';
+import {
+  type DiskManifest,
+  FORMAT_VERSION,
+  formatManifest,
+  GROUP_FORMAT_VERSION,
+  type GroupDraft,
+  type GroupManifest,
+  type Manifest,
+  type ManifestDraft,
+  TOOL_NAME,
+} from './manifest-format.js';
 import { systemCode, systemError } from './system-error.js';
 
-export { FORMAT_VERSION, type Manifest, type ManifestDraft, TOOL_NAME } from './manifest-format.js';
+export {
+  type DiskManifest,
+  FORMAT_VERSION,
+  type GroupDraft,
+  type GroupManifest,
+  type Manifest,
+  type ManifestDraft,
+  TOOL_NAME,
+} from './manifest-format.js';
 
 /** The manifest's name in a backup's directory. */
 export const MANIFEST_NAME = 'manifest.json';
@@ -34,17 +53,42 @@ export function completeDraft(
   image: Manifest['image'],
   checksums: Manifest['checksums'],
 ): Manifest {
-  const tool = { name: TOOL_NAME, version: TOOL_VERSION } as const;
   const statistics = Object.fromEntries(
     Object.entries(draft.statistics).filter(([, n]) => Number.isFinite(n)),
   );
-  return { formatVersion: FORMAT_VERSION, tool, ...draft, statistics, image, checksums };
+  return { formatVersion: FORMAT_VERSION, tool: TOOL, ...draft, statistics, image, checksums };
+}
+
+const TOOL = { name: TOOL_NAME, version: TOOL_VERSION } as const;
+
+/** The manifest of several disks: as good as the worst of them. */
+export function groupManifest(draft: GroupDraft, disks: DiskManifest[]): GroupManifest {
+  const { id, createdAt, startedAt, finishedAt, error } = draft;
+  const states = disks.map(({ state }) => state);
+  const state =
+    states.find((one) => one === 'broken') ??
+    (error === undefined ? states.find((one) => one !== 'complete') : 'broken') ??
+    'complete';
+  return {
+    formatVersion: GROUP_FORMAT_VERSION,
+    tool: TOOL,
+    id,
+    state,
+    createdAt,
+    startedAt,
+    finishedAt,
+    ...(error === undefined ? {} : { error }),
+    disks,
+  };
 }
 
 /**
- * The manifest of the backup in a directory, checked.
+ * The manifest of the backup in a directory, checked; of a backup of several
+ * origins, that of one disk, in the form of a backup of its own.
  *
  * @param directory path of the backup
+ * @param options.disk its name; it must be given for a backup of several origins, and for no other
+ * @throws RangeError that names the disks, if none or another is named
  * @throws SnapbakError ERR_SNAPBAK_MANIFEST if it is missing, cut off, not of
  *   this program, made by a newer version, or wrong in a field that the
  *   message names
@@ -52,7 +96,21 @@ export function completeDraft(
  * const manifest = await readManifest('/backup/monday');
  * console.log(manifest.state, manifest.startedAt, manifest.size);
  */
-export async function readManifest(directory: string): Promise<Manifest> {
+export async function readManifest(
+  directory: string,
+  options: { disk?: string | undefined } = {},
+): Promise<Manifest> {
+  expectOptions('options', options, ['disk']);
+  if (options.disk !== undefined) expectType('options.disk', options.disk, 'string');
+  return diskOf(await readAnyManifest(directory), directory, options.disk);
+}
+
+/**
+ * The same, whole, whichever of the two it is: `'disks' in manifest` tells.
+ *
+ * @throws SnapbakError ERR_SNAPBAK_MANIFEST
+ */
+export async function readAnyManifest(directory: string): Promise<Manifest | GroupManifest> {
   expectType('directory', directory, 'string');
   await using folder = await openManifestFolder(directory);
   return await readManifestIn(folder);
@@ -70,7 +128,7 @@ export async function openManifestFolder(directory: string): Promise<BackupFolde
 }
 
 /** The manifest in a directory that is open; errors as for {@link readManifest}. */
-export async function readManifestIn(folder: BackupFolder): Promise<Manifest> {
+export async function readManifestIn(folder: BackupFolder): Promise<Manifest | GroupManifest> {
   const path = join(folder.path, MANIFEST_NAME);
   const file = await folder.openFile(MANIFEST_NAME).catch((cause: unknown) => {
     throw missing(folder.path, cause);
@@ -107,7 +165,7 @@ function missing(directory: string, cause: unknown): SnapbakError {
 }
 
 /** The manifest that `text` is; `path` is for errors. */
-export async function parseManifest(text: string, path: string): Promise<Manifest> {
+export async function parseManifest(text: string, path: string): Promise<Manifest | GroupManifest> {
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -120,18 +178,19 @@ export async function parseManifest(text: string, path: string): Promise<Manifes
     tool?: { name?: unknown } | null;
   };
   if (tool?.name !== TOOL_NAME) throw wrong(path, 'was not made by Snapbak');
-  if (typeof formatVersion === 'number' && formatVersion > FORMAT_VERSION) {
+  if (typeof formatVersion === 'number' && formatVersion > GROUP_FORMAT_VERSION) {
     throw wrong(
       path,
-      `was made by a newer Snapbak (format ${formatVersion}, this version reads ${FORMAT_VERSION}); upgrade to read it`,
+      `was made by a newer Snapbak (format ${formatVersion}, this version reads ${GROUP_FORMAT_VERSION}); upgrade to read it`,
     );
   }
   return checked(json, path);
 }
 
-async function checked(value: unknown, path: string): Promise<Manifest> {
-  const { manifestSchema } = await import('./manifest-schema.js');
-  const result = manifestSchema.safeParse(value);
+async function checked(value: unknown, path: string): Promise<Manifest | GroupManifest> {
+  const { groupSchema, manifestSchema } = await import('./manifest-schema.js');
+  const several = (value as Partial<GroupManifest> | null)?.formatVersion === GROUP_FORMAT_VERSION;
+  const result = (several ? groupSchema : manifestSchema).safeParse(value);
   if (result.success) return result.data;
   const issue = result.error.issues[0]!;
   const field = issue.path.length === 0 ? '' : `: field ${fieldName(issue.path)}`;
@@ -156,7 +215,11 @@ function wrong(path: string, what: string, cause?: unknown): SnapbakError {
  * @throws SnapbakError ERR_SNAPBAK_MANIFEST if `manifest` is not well formed,
  *   ERR_SNAPBAK_TARGET if it cannot be written; there is none then
  */
-export async function writeManifest(directory: string, manifest: Manifest, place = directory): Promise<void> {
+export async function writeManifest(
+  directory: string,
+  manifest: Manifest | GroupManifest,
+  place = directory,
+): Promise<void> {
   const path = join(directory, MANIFEST_NAME);
   await checked(manifest, path);
   const final = join(place, MANIFEST_NAME);
@@ -179,18 +242,6 @@ export async function writeManifest(directory: string, manifest: Manifest, place
     await unlink(placed).catch(() => {});
     throw systemError('ERR_SNAPBAK_TARGET', `cannot write ${path}`, cause, path);
   }
-}
-
-/** JSON with a line a field, but extents without line breaks: there may be millions. */
-function formatManifest(manifest: Manifest): string {
-  const lines = Object.entries(manifest)
-    .filter(([, value]) => value !== undefined)
-    .map(([key, value]) => {
-      const flat = key === 'blocks' || key === 'invalidBlocks';
-      const text = flat ? JSON.stringify(value) : JSON.stringify(value, null, 2).replaceAll('\n', '\n  ');
-      return `  ${JSON.stringify(key)}: ${text}`;
-    });
-  return `{\n${lines.join(',\n')}\n}\n`;
 }
 
 /** Makes the names in a directory durable. */

@@ -2,6 +2,7 @@
  * The figures of a running backup as people and programs want them: made of
  * the counters that the driver and the copy threads keep. No system call.
  */
+import type { BackupState } from './backup/running.js';
 import type { NativeStats } from './binding.js';
 import { type LatencyStats, toLatency } from './histogram.js';
 import type { ForegroundStats } from './scheduler/governor.js';
@@ -94,6 +95,21 @@ export interface BackupStats {
     /** The buffers cannot be swapped out. */
     locked: boolean;
   };
+  /**
+   * Of a backup of several origins, the figures of each. Those above are sums
+   * then; of times and of `fill` the highest; `foreground` is that of the origin
+   * which answers slowest.
+   */
+  disks?: DiskStats[];
+}
+
+/** One of several origins. */
+export interface DiskStats {
+  /** What it is called in the backup. */
+  name: string;
+  /** As of the backup; `finished`: all of it is in its image, durably. */
+  state: BackupState;
+  stats: BackupStats;
 }
 
 const NS_PER_MS = 1e6;

@@ -12,8 +12,10 @@ import { abortedError } from './failure.js';
 export interface HookContext {
   /** The backup's id, as in the manifest. */
   id: string;
-  /** The origin, as it was named. */
+  /** The origin, as it was named; several, with spaces between them. */
   origin: string;
+  /** The same, one by one. */
+  origins: readonly string[];
   /** Aborts when the hook's time is over, and for `beforeFreeze` when the backup is aborted. */
   signal: AbortSignal;
 }
@@ -47,7 +49,8 @@ export interface HooksOptions {
   /** Milliseconds for each. */
   hookTimeout: number;
   id: string;
-  origin: string;
+  /** As they were named. */
+  origins: readonly string[];
   signal?: AbortSignal | undefined;
   /** A hook that was told to stop has so long to do it, milliseconds. */
   grace?: number;
@@ -62,6 +65,10 @@ export class Hooks {
 
   constructor(options: HooksOptions) {
     this.#options = options;
+  }
+
+  get #origin(): string {
+    return this.#options.origins.join(' ');
   }
 
   /** There is something to run before START. */
@@ -95,18 +102,18 @@ export class Hooks {
   }
 
   async #before(): Promise<void> {
-    const { beforeFreeze, origin, signal } = this.#options;
+    const { beforeFreeze, signal } = this.#options;
     if (beforeFreeze === undefined) return;
-    const what = `the backup of ${origin} was not started: beforeFreeze`;
+    const what = `the backup of ${this.#origin} was not started: beforeFreeze`;
     // one that comes to its end later, although it was given up, may hold what afterThaw did not find
     const late = (error: Error) => this.#thaw({ started: false, error });
     await this.#run(what, (told) => beforeFreeze(told), signal, late);
   }
 
   #thaw(how: Pick<ThawContext, 'started' | 'error' | keyof Instant>): void {
-    const { afterThaw, origin } = this.#options;
+    const { afterThaw } = this.#options;
     if (afterThaw === undefined) return;
-    const what = `what was brought to rest for the backup of ${origin} may not have been let go: afterThaw`;
+    const what = `what was brought to rest for the backup of ${this.#origin} may not have been let go: afterThaw`;
     this.#thawed = this.#run(what, (told) => afterThaw({ ...told, ...how })).then(
       () => undefined,
       (error: SnapbakError) => error,
@@ -120,7 +127,7 @@ export class Hooks {
     outer?: AbortSignal,
     onLateEnd?: (why: Error) => void,
   ): Promise<void> {
-    const { id, origin, hookTimeout, grace = GRACE_MS } = this.#options;
+    const { id, origins, hookTimeout, grace = GRACE_MS } = this.#options;
     const stop = new AbortController();
     const end = new AbortController();
     let why: SnapbakError | undefined;
@@ -136,9 +143,11 @@ export class Hooks {
       stop.signal.addEventListener('abort', () => resolve(), { once: true });
     });
     let ended = false;
-    const called = (async () => call({ id, origin, signal: stop.signal }))().finally(() => {
-      ended = true;
-    });
+    const called = (async () => call({ id, origin: this.#origin, origins, signal: stop.signal }))().finally(
+      () => {
+        ended = true;
+      },
+    );
     called.catch(() => {}); // told below, or too late to matter
     try {
       await Promise.race([called, stopped.then(() => sleep(grace, undefined, { signal: end.signal }))]);

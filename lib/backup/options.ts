@@ -1,10 +1,9 @@
 /**
  * The options of `startBackup`, checked before anything is opened or made.
  */
-import { expectInteger, expectOneOf, expectOptions, expectType } from '../arguments.js';
-import { BlockList } from '../blocks/block-list.js';
+import { expectInteger, expectMethod, expectOneOf, expectOptions, expectType } from '../arguments.js';
+import type { BlockList } from '../blocks/block-list.js';
 import type { Container } from '../container/container.js';
-import { tieredContainer } from '../container/tiered-container.js';
 import type { Watermarks } from '../container/watermarks.js';
 import { show } from '../extent.js';
 import type { Origin } from '../origin.js';
@@ -14,33 +13,44 @@ import type { CustomTarget } from '../target/custom-target.js';
 import type { BackupTarget } from '../target/target.js';
 import { targetFrom } from '../target/target-from.js';
 import type { AfterThaw, BeforeFreeze } from './hooks.js';
+import { checkPlans, type DiskPlan, type OriginPlan } from './plans.js';
 
 /** What to back up, where to, and what to give up first when it gets tight. */
 export interface BackupOptions {
-  /** The device under backup, of `openOrigin` or `openEmbedded`. */
-  origin: Origin;
+  /** The device under backup, of `openOrigin` or `openEmbedded`. Either this or `origins`. */
+  origin?: Origin;
+  /**
+   * Several devices under backup, as of one and the same instant, in one backup:
+   * what an application wrote to one of them after it had written to another is
+   * never in the backup without the other. With all of them the drivers may
+   * differ. A device whose part breaks ends no other's.
+   */
+  origins?: readonly (Origin | OriginPlan)[];
   /**
    * Where the backup goes: `directoryTarget`, `deviceTarget`, or an object of
-   * your own with `write`, `flush` and `close`.
+   * your own with `write`, `flush` and `close`. Of several origins:
+   * `directoryTarget`.
    */
   target: BackupTarget | CustomTarget;
   /**
    * What is in the backup. Default: all of the origin. `used`: what its file
    * systems use as of the start instant, found out before the sweep begins; the
    * event `blocks` tells what was found. Needs nbdkit and nbdfuse, without which
-   * all is in the backup.
+   * all is in the backup. With `origins`: of those that name none of their own;
+   * then only `used`.
    */
   blocks?: BlockList | 'used';
   /**
    * Where captured blocks wait for the target; a list: in order of preference,
    * as `tieredContainer` makes it. Default: memory, a 64th of the origin, 4 to 64 MiB.
+   * Of several origins each has its own; see {@link OriginPlan}.
    */
   container?: Container | readonly Container[];
   /** Unit of tracking in bytes: a power of two from 4 KiB to 1 MiB. Default: 64 KiB. */
   blockSize?: number;
   /**
-   * The most that the sweep copies, bytes a second. Default: no limit. What
-   * writers cause (captures and wanted blocks) is copied as fast as the
+   * The most that the sweep copies, bytes a second, of all origins together.
+   * Default: no limit. What writers cause (captures and wanted blocks) is copied as fast as the
    * target takes it, whatever the rate: to slow that would slow writers.
    */
   rate?: number | undefined;
@@ -109,10 +119,11 @@ export interface BackupOptions {
 
 /** The same, with the defaults that need no origin. */
 export interface CheckedOptions {
-  origin: Origin;
+  /** One for each origin. */
+  disks: readonly DiskPlan[];
+  /** It was made with `origins`. */
+  several: boolean;
   target: BackupTarget;
-  blocks: BlockList | 'used' | undefined;
-  container: Container | undefined;
   blockSize: number;
   rate: number | undefined;
   latencyGoal: LatencyGoal;
@@ -140,6 +151,7 @@ export function defaultContainerBytes(size: number): number {
 
 const KNOWN = [
   'origin',
+  'origins',
   'target',
   'blocks',
   'container',
@@ -165,16 +177,12 @@ export function checkOptions(options: BackupOptions): CheckedOptions {
   const { blockSize = 65_536, latencyGoal = 'auto', maxDelay = 1000, startTimeout = 10_000 } = options;
   const { holdTimeout = 30_000, onFull = 'break', stallTimeout = 60_000 } = options;
   const { beforeFreeze, afterThaw, hookTimeout = 30_000 } = options;
-  expectMethod('options.origin', options.origin, 'createSession', 'an origin, of openOrigin or openEmbedded');
+  const disks = checkPlans(options);
   const target = targetFrom(options.target);
-  const container = Array.isArray(options.container)
-    ? tieredContainer(options.container)
-    : (options.container as Container | undefined);
-  if (container !== undefined) {
-    expectMethod('options.container', container, 'open', 'a container, e.g. memoryContainer(bytes)');
-  }
-  if (options.blocks !== undefined && options.blocks !== 'used' && !(options.blocks instanceof BlockList)) {
-    throw new TypeError(`options.blocks must be a BlockList or 'used', not ${show(options.blocks)}`);
+  if (options.origins !== undefined && target.prepareGroup === undefined) {
+    throw new TypeError(
+      `options.target must be made by directoryTarget() with options.origins, not ${target.description}`,
+    );
   }
   expectInteger('options.blockSize', blockSize, 4096, 2 ** 20);
   if (!Number.isInteger(Math.log2(blockSize))) {
@@ -194,10 +202,9 @@ export function checkOptions(options: BackupOptions): CheckedOptions {
     expectMethod('options.signal', options.signal, 'addEventListener', 'an AbortSignal');
   }
   return {
-    origin: options.origin,
+    disks,
+    several: options.origins !== undefined,
     target,
-    blocks: options.blocks,
-    container,
     blockSize,
     rate: options.rate,
     latencyGoal,
@@ -227,9 +234,4 @@ function checkLatencyGoal(name: string, goal: unknown): void {
   if (!(goal >= 0.01 && goal <= 60_000)) {
     throw new RangeError(`${name} must be from 0.01 to 60000 milliseconds, not ${goal}`);
   }
-}
-
-function expectMethod(name: string, value: unknown, method: string, what: string): void {
-  const found = (value as Record<string, unknown> | null | undefined)?.[method];
-  if (typeof found !== 'function') throw new TypeError(`${name} must be ${what}, not ${show(value)}`);
 }

@@ -13,7 +13,7 @@ import type { ResolvedWatermarks } from '../container/watermarks.js';
 import { publish } from '../diagnostics.js';
 import { SnapbakError } from '../errors.js';
 import { type BackupEvent, type BlocksEvent, EventChannel } from '../events.js';
-import { type Extent, flatten, unflatten } from '../extent.js';
+import { type Extent, flatten, show, unflatten } from '../extent.js';
 import type { RequestTotals } from '../host.js';
 import type { Manifest } from '../manifest.js';
 import { fromNative, isNativeError } from '../native-errors.js';
@@ -39,17 +39,27 @@ import { BackupView, OpenViews, openNativeView, type PointInTimeView } from './v
 
 export type BackupState = 'running' | 'paused' | 'finishing' | 'finished' | 'broken' | 'failed' | 'aborted';
 
-/** What `finished` resolves to. */
-export interface BackupResult {
+/** What `finished` resolves to; of several origins with a `GroupManifest`. */
+export interface BackupResult<M = Manifest> {
   /** A UUID, as in the manifest. */
   id: string;
   state: 'complete' | 'complete-with-invalid-blocks';
-  manifest: Manifest;
+  manifest: M;
   stats: BackupStats;
   /** What could not be read from the origin, in bytes, ascending; it is not in the backup. */
   invalidBlocks: Extent[];
   /** From the start instant until the backup was durable. */
   seconds: number;
+  /** Of a backup of several origins, which of them is what; `invalidBlocks` above is of each in turn then. */
+  disks?: DiskResult[];
+}
+
+/** One of several origins. */
+export interface DiskResult extends Pick<BackupResult, 'state' | 'stats' | 'invalidBlocks' | 'seconds'> {
+  /** What it is called in the backup. */
+  name: string;
+  /** The origin, as it was named. */
+  origin: string;
 }
 
 /** What `startBackup` learned on its way. */
@@ -69,6 +79,8 @@ export interface Begun extends Resources, Instant {
   holdTimeout: number;
   stallTimeout: number;
   signal: AbortSignal | undefined;
+  /** Takes the events in place of the diagnostics channels. */
+  tell?: (event: BackupEvent) => void;
 }
 
 export class RunningBackup {
@@ -76,7 +88,7 @@ export class RunningBackup {
   readonly startedAt: Date;
   readonly finished: Promise<BackupResult>;
   readonly #begun: Begun;
-  readonly #channel = new EventChannel((event) => publish(this.id, this.#begun.spec, event));
+  readonly #channel: EventChannel;
   readonly #scheduler: Scheduler;
   readonly #governor: Governor;
   readonly #throttle: Throttle;
@@ -100,6 +112,7 @@ export class RunningBackup {
   constructor(begun: Begun, clock: Clock = systemClock) {
     this.#begun = begun;
     this.#list = begun.list;
+    this.#channel = new EventChannel(begun.tell ?? ((event) => publish(this.id, begun.spec, event)));
     this.id = begun.id;
     this.startedAt = begun.startedAt;
     this.finished = new Promise((resolve, reject) => {
@@ -186,7 +199,8 @@ export class RunningBackup {
     return this.#channel.reader();
   }
 
-  prioritize(extents: Iterable<Extent>): void {
+  prioritize(extents: Iterable<Extent>, disk?: string): void {
+    expectNoDisk(disk);
     this.#scheduler.prioritize(extents);
   }
 
@@ -213,7 +227,8 @@ export class RunningBackup {
     return this.#begun.exported?.uri;
   }
 
-  async view(): Promise<PointInTimeView> {
+  async view(disk?: string): Promise<PointInTimeView> {
+    expectNoDisk(disk);
     const { session, spec, info } = this.#begun;
     const closed = this.#views.opened(); // from now on: the end may come while it is opened
     try {
@@ -395,4 +410,9 @@ export class RunningBackup {
     const invalid = runsOf(this.#invalid, blockSize, info.size);
     return { id, createdAt, startedAt, info, blockSize, list: this.#list, invalid, stats };
   }
+}
+
+function expectNoDisk(disk: unknown): void {
+  if (disk !== undefined)
+    throw new RangeError(`disk must not be given (${show(disk)}): the backup is of one origin`);
 }

@@ -4,13 +4,11 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { startBackup } from '../backup.js';
-import { BlockList } from '../blocks/block-list.js';
-import { parseContainer } from '../container/parse.js';
 import type { Watermarks } from '../container/watermarks.js';
-import { openOrigin } from '../origin.js';
 import type { LatencyGoal } from '../scheduler/governor.js';
 import { deviceTarget } from '../target/device-target.js';
 import { directoryTarget } from '../target/directory-target.js';
+import { openOrigins, whatOfOrigins } from './backup-origins.js';
 import { backupView } from './backup-view.js';
 import type { Cli } from './cli.js';
 import { EXIT } from './exit-status.js';
@@ -75,8 +73,13 @@ SNAPBAK_ID, SNAPBAK_TARGET and more. If the first fails or takes longer than
 A first Ctrl-C ends the session cleanly: held writes go on, the backup is marked
 broken, the exit status is 3. A second one leaves at once.
 
+Of several origins, DIRECTORY holds an image and checksums of each, called after
+the last part of its path, or NAME if it is given as NAME=ORIGIN. One that breaks
+does not end the others: the manifest says which are good, the exit status is 3.
+
 Examples:
   snapbak backup /dev/mapper/vg-data /backup/monday
+  snapbak backup db=/dev/mapper/vg-data log=/dev/mapper/vg-log /backup/monday
   snapbak backup unix:/run/vm1.control /backup/monday
   snapbak backup unix:/run/vm1.control /backup/monday --export /run/vm1.instant
   snapbak backup unix:/run/vm1.control /backup/monday --rate 200M \\
@@ -86,8 +89,9 @@ export function registerBackup(program: Command, cli: Cli): void {
   program
     .command('backup')
     .description('take a point-in-time backup of an origin that is being written to')
-    .argument('<origin>', ORIGIN)
-    .argument('<directory>', 'new or empty directory for the backup')
+    .usage('[options] <origin> [<origin>...] <directory>')
+    .argument('<origin>', `${ORIGIN}; several are backed up as of one instant`)
+    .argument('<directory...>', 'new or empty directory for the backup; before it, further origins')
     .option('--container <spec>', 'where captured blocks wait; repeatable (default: memory:64M)', listValue)
     .option(
       '--blocks <list>',
@@ -153,18 +157,13 @@ export function registerBackup(program: Command, cli: Cli): void {
     .option('--force', 'a device may hold a file system, LVM or RAID: it is overwritten')
     .option('--json', 'one JSON object a line')
     .addHelpText('after', HELP)
-    .action((origin: string, directory: string, flags: Flags) =>
-      interruptible((signal) => runBackup(origin, directory, flags, cli, signal)),
+    .action((origin: string, more: string[], flags: Flags) =>
+      interruptible((signal) => runBackup([origin, ...more.slice(0, -1)], more.at(-1)!, flags, cli, signal)),
     );
 }
 
-/** A file called `used` is given as `./used`. */
-async function blocksOf(value: string): Promise<BlockList | 'used'> {
-  return value === 'used' ? value : await BlockList.fromFile(value);
-}
-
 async function runBackup(
-  spec: string,
+  specs: string[],
   directory: string,
   flags: Flags,
   cli: Cli,
@@ -172,13 +171,11 @@ async function runBackup(
 ): Promise<void> {
   const { blockSize, rate, latencyGoal, maxDelay, holdTimeout, onFull, stallTimeout, startTimeout } = flags;
   const { force = false, json = false } = flags;
-  const container =
-    flags.container === undefined ? {} : { container: parseContainer(flags.container, { force }) };
+  const what = await whatOfOrigins(specs, flags);
   const target =
     flags.targetDevice === undefined
       ? directoryTarget(directory)
       : deviceTarget(flags.targetDevice, { directory, force });
-  const blocks = flags.blocks === 'all' ? {} : { blocks: await blocksOf(flags.blocks) };
   const view = backupView(cli.output, json);
   const { hook: program, hookTimeout } = flags;
   const say = (line: string) => view.note(`hook: ${line}`);
@@ -186,12 +183,10 @@ async function runBackup(
     program === undefined
       ? {}
       : await programHooks({ program, target: resolve(directory), timeout: hookTimeout, say });
-  await using origin = await openOrigin(spec);
+  await using opened = await openOrigins(what);
   const backup = await startBackup({
-    origin,
+    ...opened.options,
     target,
-    ...blocks,
-    ...container,
     ...hooks,
     hookTimeout,
     ...(flags.watermarks === undefined ? {} : { watermarks: flags.watermarks }),

@@ -4,7 +4,14 @@
  */
 import { SingleBar } from 'cli-progress';
 import { errnoName } from '../errors.js';
-import type { BackupEvent, FinishedEvent, InvalidBlockEvent, StartedEvent } from '../events.js';
+import type {
+  BackupEvent,
+  DiskEvent,
+  FinishedEvent,
+  InvalidBlockEvent,
+  OfDisk,
+  StartedEvent,
+} from '../events.js';
 import { formatSize } from '../extent.js';
 import type { BackupStats } from '../stats.js';
 import { partLine } from './blocks-command.js';
@@ -54,7 +61,7 @@ class TextView implements BackupView {
         for (const line of startedLines(event)) this.#output.line(line);
         return;
       case 'blocks':
-        for (const part of event.parts) this.#output.line(`  ${partLine(part)}`);
+        for (const part of event.parts) this.#output.line(`  ${ofDisk(event)}${partLine(part)}`);
         return;
       case 'progress':
         this.#meter.update(event);
@@ -63,7 +70,7 @@ class TextView implements BackupView {
         if (event.lost) {
           const why = event.errno === undefined ? '' : ` (${errnoName(event.errno)})`;
           this.#warn(
-            `the second tier of the container, ${event.tier ?? 'unnamed'}, failed${why} and was given up; ` +
+            `${ofDisk(event)}the second tier of the container, ${event.tier ?? 'unnamed'}, failed${why} and was given up; ` +
               'what is left of the container goes on',
           );
         }
@@ -73,6 +80,10 @@ class TextView implements BackupView {
         return;
       case 'hook':
         this.#warn(event.message);
+        return;
+      case 'disk':
+        this.#meter.clear();
+        this.#output.line(diskLine(event));
         return;
       case 'finished':
         this.#meter.clear();
@@ -92,13 +103,14 @@ class TextView implements BackupView {
     this.#meter.clear();
   }
 
-  #showInvalid({ extent, errno, more = 0 }: InvalidBlockEvent): void {
+  #showInvalid(event: InvalidBlockEvent): void {
+    const { extent, errno, more = 0 } = event;
     this.#invalid += 1;
     if (this.#invalid > MAX_INVALID_LINES) return;
     const last = this.#invalid === MAX_INVALID_LINES ? '; further ones are counted only' : '';
     const others = more > 0 ? `, and ${more} more` : '';
     this.#warn(
-      `cannot read the block at ${extent.offset} (${errnoName(errno)})${others}: it is not in the backup${last}`,
+      `${ofDisk(event)}cannot read the block at ${extent.offset} (${errnoName(errno)})${others}: it is not in the backup${last}`,
     );
   }
 
@@ -159,7 +171,7 @@ export function barText(stats: BackupStats): string {
   const left = secondsLeft === undefined ? '' : ` ${formatSeconds(Math.round(secondsLeft))} left`;
   return (
     `${rate}/s${left} | fill ${Math.round(100 * container.fill)}% | ` +
-    `${writers.captured} captured ${writers.delayed} delayed ${writers.held} held`
+    `${writers.captured} captured ${writers.delayed} delayed ${writers.held} held${diskParts(stats)}`
   );
 }
 
@@ -173,8 +185,28 @@ export function meterText(stats: BackupStats): string {
   return (
     `${formatSize(stats.doneBytes)} of ${formatSize(stats.totalBytes)}, ` +
     `${formatSize(Math.round(stats.bytesPerSecond))}/s${yields}${left} | container ${Math.round(100 * container.fill)}% | ` +
-    `${writers.captured} captured, ${writers.delayed} delayed, ${writers.held} held${now}`
+    `${writers.captured} captured, ${writers.delayed} delayed, ${writers.held} held${now}${diskParts(stats)}`
   );
+}
+
+/** How far each of several disks is. */
+function diskParts({ disks = [] }: BackupStats): string {
+  const each = disks.map(({ name, state, stats: { doneBytes, totalBytes } }) => {
+    if (state === 'broken' || state === 'failed') return `${name} broke`;
+    return `${name} ${totalBytes === 0 ? 100 : Math.floor((100 * doneBytes) / totalBytes)}%`;
+  });
+  return each.length === 0 ? '' : ` | ${each.join(' ')}`;
+}
+
+/** `vg-data: ` before what is about one of several. */
+function ofDisk({ disk }: OfDisk): string {
+  return disk === undefined ? '' : `${disk}: `;
+}
+
+function diskLine({ disk, state, invalidBlocks = 0, seconds = 0, message = '' }: DiskEvent): string {
+  if (state === 'broken') return `  ${disk}: broke; the others go on: ${message}`;
+  const invalid = invalidBlocks === 0 ? '' : `, ${invalidBlocks} blocks could not be read`;
+  return `  ${disk}: copied in ${formatSeconds(seconds)}${invalid}`;
 }
 
 /** What writers met at the start instant, milliseconds. */
@@ -188,6 +220,10 @@ function startedLines(event: StartedEvent): string[] {
     `started ${event.startedAt.toISOString()}: the backup is ${event.origin} as of this instant`,
     `  ${formatSize(event.listedBytes)} of ${formatSize(event.size)} in blocks of ${formatSize(event.blockSize)}; ` +
       `${stillness(event.armMs, event.freezeMs)}; id ${event.id}`,
+    ...(event.disks ?? []).map(
+      ({ name, origin, listedBytes, size }) =>
+        `  ${name}: ${origin}, ${formatSize(listedBytes)} of ${formatSize(size)}`,
+    ),
   ];
 }
 

@@ -58,7 +58,7 @@ function thawEnvironment({ started, startedAt, armMs, freezeMs, error }: ThawCon
 async function run(
   { program, target, timeout, say, killAfter = 2000 }: HookProgram,
   name: string,
-  { id, origin, signal }: HookContext,
+  { id, origin, origins, signal }: HookContext,
   more: NodeJS.ProcessEnv,
 ): Promise<void> {
   const child = spawn(program, [name], {
@@ -68,6 +68,7 @@ async function run(
       ...process.env,
       SNAPBAK_HOOK: name,
       SNAPBAK_ORIGIN: origin,
+      SNAPBAK_ORIGINS: origins.join('\n'),
       SNAPBAK_ID: id,
       SNAPBAK_TARGET: target,
       SNAPBAK_TIMEOUT: String(Math.ceil(timeout / 1000)),

@@ -6,27 +6,57 @@ import type { Command } from 'commander';
 import { BackupFolder } from '../backup-folder.js';
 import { binding } from '../binding.js';
 import { formatSize } from '../extent.js';
-import { type Manifest, readManifest } from '../manifest.js';
+import { type Manifest, readAnyManifest } from '../manifest.js';
+import { diskOf } from '../manifest-disks.js';
 import { stillness } from './backup-view.js';
 import { BlockMap, LEGEND, markZeroes } from './block-map.js';
 import type { Cli } from './cli.js';
 import { formatSeconds } from './values.js';
+
+interface Flags {
+  disk?: string;
+  json?: boolean;
+}
 
 export function registerInspect(program: Command, cli: Cli): void {
   program
     .command('inspect')
     .description('show what a backup is, and a map of what it holds')
     .argument('<directory>', 'directory of the backup')
+    .option('--disk <name>', 'which disk, if the backup is of several; default: all')
     .option('--json', 'one JSON object')
     .addHelpText('after', '\nExample:\n  snapbak inspect /backup/monday')
-    .action(async (directory: string, { json = false }: { json?: boolean }) => {
-      const manifest = await readManifest(directory);
-      const map = new BlockMap(manifest);
-      const looked = await lookForZeroes(directory, manifest, map);
-      if (json)
-        cli.output.event({ event: 'inspect', ...summary(manifest), ...zeroes(map, looked), map: map.rows() });
-      else for (const line of inspectLines(directory, manifest, map, looked)) cli.output.line(line);
+    .action(async (directory: string, { disk, json = false }: Flags) => {
+      const found = await readAnyManifest(directory);
+      if (disk !== undefined || !('disks' in found)) {
+        const look = await lookAt(directory, diskOf(found, directory, disk));
+        if (json) cli.output.event({ event: 'inspect', ...look.json });
+        else for (const line of look.lines) cli.output.line(line);
+        return;
+      }
+      const looks = [];
+      for (const { name } of found.disks) {
+        looks.push({ name, ...(await lookAt(directory, diskOf(found, directory, name))) });
+      }
+      if (json) {
+        const disks = looks.map(({ name, json }) => ({ name, ...json }));
+        cli.output.event({ event: 'inspect', ...found, disks });
+        return;
+      }
+      cli.output.line(`${found.disks.length} disks of one instant: ${found.state}`);
+      for (const { name, lines } of looks)
+        for (const line of ['', `disk:      ${name}`, ...lines]) cli.output.line(line);
     });
+}
+
+/** What there is to be said of one disk, for people and for programs. */
+async function lookAt(directory: string, manifest: Manifest) {
+  const map = new BlockMap(manifest);
+  const looked = await lookForZeroes(directory, manifest, map);
+  return {
+    lines: inspectLines(directory, manifest, map, looked),
+    json: { ...summary(manifest), ...zeroes(map, looked), map: map.rows() },
+  };
 }
 
 /** The picture is better with the zeroes in it, but an inspection does not fail for want of them. */

@@ -10,6 +10,7 @@ import type { Cli } from './cli.js';
 import { interruptible } from './interrupt.js';
 
 interface Flags {
+  disk?: string;
   overlay?: boolean;
   imageDevice?: string;
   json?: boolean;
@@ -30,6 +31,7 @@ export function registerMountBackup(program: Command, cli: Cli): void {
     .description('show a finished backup over NBD, read-only or with a throw-away overlay')
     .argument('<directory>', 'directory of the backup')
     .argument('<socket>', 'Unix socket for NBD clients')
+    .option('--disk <name>', 'which disk, if the backup is of several')
     .option('--overlay', 'let clients write; what they write is thrown away at the end')
     .option('--image-device <path>', 'the block device with the image, if it was made with --target-device')
     .option('--json', 'one JSON object a line')
@@ -40,11 +42,11 @@ export function registerMountBackup(program: Command, cli: Cli): void {
 }
 
 async function run(backup: string, socket: string, flags: Flags, cli: Cli, signal: AbortSignal) {
-  const { overlay = false, imageDevice, json = false } = flags;
+  const { disk, overlay = false, imageDevice, json = false } = flags;
   const { output } = cli;
   try {
     const onMessage = (line: string) => output.warn(line);
-    const server = await serveBackup({ backup, socket, overlay, imageDevice, onMessage, signal });
+    const server = await serveBackup({ backup, disk, socket, overlay, imageDevice, onMessage, signal });
     const { uri, size, invalidBlocks, pid } = server;
     if (json) output.event({ event: 'started', backup, socket, uri, size, overlay, invalidBlocks, pid });
     else output.line(`serving ${backup} (${formatSize(size)}, ${overlay ? 'overlay' : 'read-only'}): ${uri}`);

@@ -12,6 +12,7 @@ import { restoreWithExport } from './restore-export.js';
 import { formatSeconds } from './values.js';
 
 interface Flags {
+  disk?: string;
   export?: string;
   state?: string;
   resume?: boolean;
@@ -40,6 +41,7 @@ export function registerRestore(program: Command, cli: Cli): void {
     .description('bring a backup back to a file or a block device')
     .argument('<directory>', 'directory of the backup')
     .argument('<to>', 'a new file, or a block device at least as large as the origin')
+    .option('--disk <name>', 'which disk, if the backup is of several')
     .option('--no-verify', 'do not compare the blocks with their checksums')
     .option('--force', 'overwrite a file that exists, or a device with a file system, LVM or RAID')
     .option('--image-device <path>', 'the block device with the image, if it was made with --target-device')
@@ -50,10 +52,11 @@ export function registerRestore(program: Command, cli: Cli): void {
     .addHelpText('after', HELP)
     .action((backup: string, to: string, flags: Flags) =>
       interruptible(async (signal) => {
-        const { verify, force = false, imageDevice, json = false, state, resume } = flags;
+        const { disk, verify, force = false, imageDevice, json = false, state, resume } = flags;
         if (flags.export !== undefined) {
           const what = {
             backup,
+            disk,
             to,
             socket: flags.export,
             state,
@@ -70,7 +73,7 @@ export function registerRestore(program: Command, cli: Cli): void {
         }
         const view = replayView(cli.output, json);
         const onProgress = view.progress.bind(view);
-        const options = { backup, imageDevice, to, verify, force, signal, onProgress };
+        const options = { backup, disk, imageDevice, to, verify, force, signal, onProgress };
         const result = await restore(options).finally(() => view.end());
         const { bytes, seconds, invalidBlocks } = result;
         if (json) cli.output.event({ event: 'finished', to, ...result });

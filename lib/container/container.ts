@@ -14,6 +14,8 @@ export interface ContainerContext {
   origin: NativeOriginInfo;
   /** Bytes of a block. */
   blockSize: number;
+  /** Other origins of the same backup: it must not depend on one of these either. */
+  neighbours?: readonly NativeOriginInfo[];
   /** The slots are another container's: this one gives its second tier only. */
   behind?: boolean;
 }

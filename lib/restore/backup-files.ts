@@ -9,6 +9,7 @@ import type { BackupFolder } from '../backup-folder.js';
 import type { NativeBinding } from '../binding.js';
 import { SnapbakError } from '../errors.js';
 import { type Manifest, openManifestFolder, readManifestIn } from '../manifest.js';
+import { diskOf } from '../manifest-disks.js';
 import { checksumsSize } from '../manifest-format.js';
 import { sha256Of } from '../sha256.js';
 import { systemError } from '../system-error.js';
@@ -31,6 +32,8 @@ export interface BackupFiles {
  * @param imageDevice the device with the image, as the caller named it. What
  *   the manifest names is not opened: a manifest that came from elsewhere could
  *   name any device of this machine.
+ * @param disk which one, of a backup of several origins
+ * @throws RangeError that names the disks, if none or another is named
  * @throws SnapbakError ERR_SNAPBAK_MANIFEST, ERR_SNAPBAK_INCOMPLETE if the
  *   backup broke, ERR_SNAPBAK_CORRUPT if a file is missing or has another size
  *   than it had
@@ -39,12 +42,14 @@ export async function openBackup(
   directory: string,
   native: NativeBinding,
   imageDevice?: string,
+  disk?: string,
 ): Promise<BackupFiles> {
   await using folder = await openManifestFolder(directory);
-  const manifest = await readManifestIn(folder);
+  const manifest = diskOf(await readManifestIn(folder), directory, disk);
   if (manifest.state === 'broken') {
     const why = manifest.error === undefined ? '' : `: ${manifest.error.message}`;
-    throw new SnapbakError('ERR_SNAPBAK_INCOMPLETE', `the backup in ${directory} was broken${why}`, {
+    const what = disk === undefined ? 'the backup' : `disk ${disk} of the backup`;
+    throw new SnapbakError('ERR_SNAPBAK_INCOMPLETE', `${what} in ${directory} was broken${why}`, {
       path: directory,
     });
   }

@@ -8,6 +8,8 @@ import { checkCommon } from './verify.js';
 export interface RestoreOnDemandOptions {
   /** Path of the backup's directory. */
   backup: string;
+  /** Which disk; it must be named if the backup is of several origins. */
+  disk?: string | undefined;
   /** As in `restore`: a new file, or a block device at least as large as the origin was. */
   to: string;
   /** Unix socket for NBD clients, made with mode 0600; at most 107 bytes. */
@@ -38,6 +40,7 @@ export interface RestoreOnDemandOptions {
 export function checkedOptions(options: RestoreOnDemandOptions) {
   expectOptions('options', options, [
     'backup',
+    'disk',
     'to',
     'socket',
     'state',
@@ -50,8 +53,8 @@ export function checkedOptions(options: RestoreOnDemandOptions) {
     'onMessage',
     'signal',
   ]);
-  const { backup, imageDevice, signal, resume = false, force = false, verify = true } = options;
-  checkCommon({ backup, imageDevice, signal });
+  const { backup, disk, imageDevice, signal, resume = false, force = false, verify = true } = options;
+  checkCommon({ backup, disk, imageDevice, signal });
   for (const [name, value] of Object.entries({ resume, force, verify })) {
     expectType(`options.${name}`, value, 'boolean');
   }

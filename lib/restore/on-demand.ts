@@ -62,10 +62,10 @@ export async function restoreOnDemand(
   options: RestoreOnDemandOptions,
   parts: { native?: () => NativeBinding; host?: Host } & ExportPrograms = {},
 ): Promise<RestoreOnDemand> {
-  const { backup, imageDevice, signal, onMessage, ...rest } = checkedOptions(options);
+  const { backup, disk, imageDevice, signal, onMessage, ...rest } = checkedOptions(options);
   throwIfAborted(signal, 'restore');
   const native = (parts.native ?? binding)();
-  const files = await openBackup(backup, native, imageDevice);
+  const files = await openBackup(backup, native, imageDevice, disk);
   const opened: { close(): Promise<unknown> }[] = [files];
   const closeAll = () => closeEach(opened.splice(0).reverse());
   let shown: Export | undefined;

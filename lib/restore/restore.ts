@@ -12,6 +12,8 @@ import { checkCommon, throwIfStopped, type VerifyOptions } from './verify.js';
 
 /** What is restored where, and how. */
 export interface RestoreOptions extends VerifyOptions {
+  /** Which disk; it must be named if the backup is of several origins. */
+  disk?: string | undefined;
   /**
    * Path of a file that is new or empty, or of a block device at least as large
    * as the origin was. No symbolic link, unless it is one in `/dev` to a device.
@@ -33,7 +35,8 @@ export interface RestoreOptions extends VerifyOptions {
  * removed; a file or device that was there holds a part of the backup then.
  *
  * @returns the bytes restored, the invalid blocks that were skipped, and how long it took
- * @throws TypeError for arguments of the wrong kind
+ * @throws TypeError for arguments of the wrong kind; RangeError that names the disks, if there are several
+ *   and none or another is named
  * @throws SnapbakError ERR_SNAPBAK_MANIFEST; ERR_SNAPBAK_INCOMPLETE if the
  *   backup broke (nothing makes it good); ERR_SNAPBAK_CORRUPT if its checksum
  *   file or a block is damaged (with `extent`, the first one);
@@ -48,6 +51,7 @@ export async function restore(
 ): Promise<ReplayResult> {
   expectOptions('options', options, [
     'backup',
+    'disk',
     'imageDevice',
     'to',
     'verify',
@@ -56,14 +60,14 @@ export async function restore(
     'signal',
   ]);
   checkCommon(options);
-  const { backup, imageDevice, to, verify = true, force = false, signal, onProgress } = options;
+  const { backup, disk, imageDevice, to, verify = true, force = false, signal, onProgress } = options;
   expectType('options.to', to, 'string');
   if (to === '') throw new RangeError('options.to must not be empty');
   expectType('options.verify', verify, 'boolean');
   expectType('options.force', force, 'boolean');
   throwIfAborted(signal, 'restore');
   const native = (parts.native ?? binding)();
-  const files = await openBackup(backup, native, imageDevice);
+  const files = await openBackup(backup, native, imageDevice, disk);
   try {
     // before anything is overwritten
     if (verify) await checkChecksums(backup, files, signal);

@@ -16,6 +16,8 @@ import { checkCommon } from './verify.js';
 export interface ServeBackupOptions {
   /** Path of the backup's directory. */
   backup: string;
+  /** Which disk; it must be named if the backup is of several origins. */
+  disk?: string | undefined;
   /** Unix socket for NBD clients, made with mode 0600; at most 107 bytes. */
   socket: string;
   /**
@@ -66,15 +68,23 @@ export async function serveBackup(
   options: ServeBackupOptions,
   parts: { native?: () => NativeBinding; nbdkit?: () => string } = {},
 ): Promise<BackupServer> {
-  expectOptions('options', options, ['backup', 'socket', 'overlay', 'imageDevice', 'onMessage', 'signal']);
-  const { backup, imageDevice, overlay = false, onMessage, signal } = options;
-  checkCommon({ backup, imageDevice, signal });
+  expectOptions('options', options, [
+    'backup',
+    'disk',
+    'socket',
+    'overlay',
+    'imageDevice',
+    'onMessage',
+    'signal',
+  ]);
+  const { backup, disk, imageDevice, overlay = false, onMessage, signal } = options;
+  checkCommon({ backup, disk, imageDevice, signal });
   const socket = checkedSocket('options.socket', options.socket);
   expectType('options.overlay', overlay, 'boolean');
   if (onMessage !== undefined) expectType('options.onMessage', onMessage, 'function');
   throwIfAborted(signal, 'server');
   const program = (parts.nbdkit ?? findNbdkit)();
-  const files = await openBackup(backup, (parts.native ?? binding)(), imageDevice);
+  const files = await openBackup(backup, (parts.native ?? binding)(), imageDevice, disk);
   try {
     const { image, imagePath, manifest } = files;
     const nbdkit = await startNbdkit({

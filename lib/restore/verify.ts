@@ -5,6 +5,7 @@ import { expectOptions, expectType } from '../arguments.js';
 import { binding, type NativeBinding } from '../binding.js';
 import { SnapbakError } from '../errors.js';
 import { show } from '../extent.js';
+import { type GroupManifest, readAnyManifest } from '../manifest.js';
 import { checkChecksums, openBackup } from './backup-files.js';
 import { type ReplayProgress, type ReplayResult, replay, throwIfAborted } from './replay.js';
 
@@ -12,6 +13,8 @@ import { type ReplayProgress, type ReplayResult, replay, throwIfAborted } from '
 export interface VerifyOptions {
   /** Path of the backup's directory. */
   backup: string;
+  /** Which disk, of a backup of several origins. Default: all of them */
+  disk?: string | undefined;
   /**
    * The block device with the image, of a backup that was made with
    * `deviceTarget`. It must be named here: what a manifest says could be any
@@ -28,10 +31,11 @@ export interface VerifyOptions {
  * Reads all of a backup and compares each block with its CRC32C; before that,
  * the checksums with the SHA-256 in the manifest, and the sizes.
  *
- * @returns the bytes checked, the invalid blocks that were skipped, and how long it took
- * @throws TypeError for arguments of the wrong kind
+ * @returns the bytes checked, the invalid blocks that were skipped, and how long it took;
+ *   of several disks also what of it is whose
+ * @throws TypeError for arguments of the wrong kind; RangeError for a disk that is not there
  * @throws SnapbakError ERR_SNAPBAK_MANIFEST; ERR_SNAPBAK_INCOMPLETE if the
- *   backup broke; ERR_SNAPBAK_CORRUPT with `path` if the checksum file is
+ *   backup broke, and of several disks, when the others have been checked, if any did; ERR_SNAPBAK_CORRUPT with `path` if the checksum file is
  *   damaged, with `extent` (the first damaged block) if the image is;
  *   ERR_SNAPBAK_IO if it cannot be read; ERR_SNAPBAK_ABORTED
  * @example
@@ -40,13 +44,25 @@ export interface VerifyOptions {
 export async function verify(
   options: VerifyOptions,
   parts: { native?: () => NativeBinding } = {},
-): Promise<ReplayResult> {
-  expectOptions('options', options, ['backup', 'imageDevice', 'onProgress', 'signal']);
+): Promise<VerifyResult> {
+  expectOptions('options', options, ['backup', 'disk', 'imageDevice', 'onProgress', 'signal']);
   checkCommon(options);
-  const { backup, imageDevice, signal, onProgress } = options;
-  throwIfAborted(signal, 'verify');
+  throwIfAborted(options.signal, 'verify');
   const native = (parts.native ?? binding)();
-  const files = await openBackup(backup, native, imageDevice);
+  const manifest = await readAnyManifest(options.backup);
+  if (options.disk === undefined && 'disks' in manifest) return await verifyDisks(manifest, options, native);
+  return await verifyOne(options, native);
+}
+
+/** What `verify` resolves with. */
+export interface VerifyResult extends ReplayResult {
+  /** Of a backup of several origins: each, by its name. */
+  disks?: ({ name: string } & ReplayResult)[];
+}
+
+async function verifyOne(options: VerifyOptions, native: NativeBinding): Promise<ReplayResult> {
+  const { backup, imageDevice, disk, signal, onProgress } = options;
+  const files = await openBackup(backup, native, imageDevice, disk);
   try {
     await checkChecksums(backup, files, signal);
     return await replay(native, files, { check: true }, { signal, onProgress, doing: 'verify' });
@@ -58,10 +74,61 @@ export async function verify(
   }
 }
 
+/** One after the other; what broke is told when all that did not is known to be good. */
+async function verifyDisks(
+  { disks }: GroupManifest,
+  options: VerifyOptions,
+  native: NativeBinding,
+): Promise<VerifyResult> {
+  const { backup, onProgress } = options;
+  const good = disks.filter(({ state }) => state !== 'broken');
+  const totalBytes = good.reduce((sum, disk) => sum + bytesOf(disk.blocks) - bytesOf(disk.invalidBlocks), 0);
+  const done: ({ name: string } & ReplayResult)[] = [];
+  const sum = (value: (one: ReplayResult) => number) => done.reduce((total, one) => total + value(one), 0);
+  for (const { name } of good) {
+    const before = sum(({ bytes }) => bytes);
+    const result = await verifyOne(
+      {
+        ...options,
+        disk: name,
+        onProgress: (now) => onProgress?.({ ...now, doneBytes: before + now.doneBytes, totalBytes }),
+      },
+      native,
+    );
+    done.push({ name, ...result });
+  }
+  const broken = disks.filter(({ state }) => state === 'broken');
+  if (broken.length > 0) {
+    const said = broken
+      .map(({ name, error }) => `${name} (${error?.message ?? 'no reason is told'})`)
+      .join(', ');
+    const names = done.map(({ name }) => name).join(', ');
+    throw new SnapbakError(
+      'ERR_SNAPBAK_INCOMPLETE',
+      `of the backup in ${backup}, these disks were broken: ${said}; ` +
+        `${names === '' ? 'there is no other' : `these are good: ${names}`}`,
+      { path: backup },
+    );
+  }
+  return {
+    bytes: sum(({ bytes }) => bytes),
+    badBlocks: 0,
+    invalidBlocks: sum(({ invalidBlocks }) => invalidBlocks),
+    invalidExtents: done.flatMap(({ invalidExtents }) => invalidExtents),
+    seconds: sum(({ seconds }) => seconds),
+    disks: done,
+  };
+}
+
+function bytesOf(pairs: GroupManifest['disks'][number]['blocks']): number {
+  return pairs.reduce((sum, [, length]) => sum + length, 0);
+}
+
 /** @throws TypeError for what `restore` and `verify` both take */
-export function checkCommon({ backup, imageDevice, signal, onProgress }: VerifyOptions): void {
+export function checkCommon({ backup, disk, imageDevice, signal, onProgress }: VerifyOptions): void {
   expectType('options.backup', backup, 'string');
   if (backup === '') throw new RangeError('options.backup must not be empty');
+  if (disk !== undefined) expectType('options.disk', disk, 'string');
   if (imageDevice !== undefined) {
     expectType('options.imageDevice', imageDevice, 'string');
     if (imageDevice === '') throw new RangeError('options.imageDevice must not be empty');

@@ -11,6 +11,7 @@ import { SnapbakError } from '../errors.js';
 import { type Host, thisHost } from '../host.js';
 import {
   completeDraft,
+  type GroupManifest,
   loadChecks,
   MANIFEST_NAME,
   type Manifest,
@@ -54,7 +55,25 @@ export class BackupDirectory {
    * @throws SnapbakError ERR_SNAPBAK_TARGET_REFUSED, ERR_SNAPBAK_TARGET
    */
   static async create(path: string, context: TargetContext, host: Host = thisHost): Promise<BackupDirectory> {
-    const exists = await checkPlace(path, context, host);
+    const directory = await BackupDirectory.make(path, [context], host);
+    try {
+      const bytes = checksumsSize(context.size, context.blockSize);
+      directory.#checksums = await directory.createFile(CHECKSUMS_NAME, bytes);
+      return directory;
+    } catch (cause) {
+      await directory.close();
+      throw systemError('ERR_SNAPBAK_TARGET', `cannot write to the directory ${path}`, cause, path);
+    }
+  }
+
+  /** The same without any file in it, for a backup of all these origins. */
+  static async make(
+    path: string,
+    contexts: readonly TargetContext[],
+    host: Host = thisHost,
+  ): Promise<BackupDirectory> {
+    let exists = false;
+    for (const context of contexts) exists = await checkPlace(path, context, host);
     if (!exists) {
       await mkdir(path, { mode: 0o700 }).catch((cause: unknown) => {
         throw systemError('ERR_SNAPBAK_TARGET', `cannot make the directory ${path}`, cause, path);
@@ -64,8 +83,6 @@ export class BackupDirectory {
     try {
       await loadChecks();
       directory.#folder = await BackupFolder.open(path);
-      const bytes = checksumsSize(context.size, context.blockSize);
-      directory.#checksums = await directory.createFile(CHECKSUMS_NAME, bytes);
       // a name that is not durable could take a complete backup away with it
       if (!exists) await syncDirectory(dirname(path));
       return directory;
@@ -102,12 +119,25 @@ export class BackupDirectory {
    */
   async commit(draft: ManifestDraft, image: Manifest['image'], imageFile: FileHandle): Promise<Manifest> {
     if (draft.state === 'broken') throw new RangeError('a backup that is committed must not be broken');
-    this.#fate = 'trying';
-    try {
+    return await this.seal(async () => {
       await imageFile.datasync();
       await this.#checksums.datasync();
+      return await this.#manifest(draft, image);
+    });
+  }
+
+  /**
+   * Makes the names in the directory durable, and then the manifest. What `make`
+   * gives is durable already.
+   *
+   * @throws SnapbakError ERR_SNAPBAK_TARGET
+   */
+  async seal<M extends Manifest | GroupManifest>(make: () => Promise<M>): Promise<M> {
+    this.#fate = 'trying';
+    try {
+      const manifest = await make();
       await syncDirectory(this.#folder.place);
-      const manifest = await this.#write(draft, image);
+      await writeManifest(this.path, manifest, this.#folder.place);
       this.#fate = 'committed';
       return manifest;
     } catch (cause) {
@@ -120,14 +150,14 @@ export class BackupDirectory {
     if (this.#fate === 'committed') return;
     this.#fate = 'failed';
     // what made the backup fail may keep this from being written, too: no manifest says broken as well
-    await this.#write({ ...draft, state: 'broken' }, image).catch(() => {});
+    await this.#manifest({ ...draft, state: 'broken' }, image)
+      .then((manifest) => writeManifest(this.path, manifest, this.#folder.place))
+      .catch(() => {});
   }
 
-  async #write(draft: ManifestDraft, image: Manifest['image']): Promise<Manifest> {
+  async #manifest(draft: ManifestDraft, image: Manifest['image']): Promise<Manifest> {
     const sha256 = await sha256Of(this.#checksums);
-    const manifest = completeDraft(draft, image, { name: CHECKSUMS_NAME, algorithm: 'crc32c', sha256 });
-    await writeManifest(this.path, manifest, this.#folder.place);
-    return manifest;
+    return completeDraft(draft, image, { name: CHECKSUMS_NAME, algorithm: 'crc32c', sha256 });
   }
 
   /** Closes the files; removes what was made if the backup never began. Idempotent. */

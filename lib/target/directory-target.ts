@@ -6,11 +6,13 @@ import { resolve } from 'node:path';
 import { expectType } from '../arguments.js';
 import type { Host } from '../host.js';
 import { BackupDirectory, IMAGE_NAME } from './backup-directory.js';
+import { prepareDisks } from './disk-files.js';
 import type { BackupTarget } from './target.js';
 
 /**
  * A backup in a directory: `data.img` (raw, sparse, usable by any tool),
- * `checksums` and `manifest.json`. Files have mode 0600.
+ * `checksums` and `manifest.json`; of several origins `NAME.img` and
+ * `NAME.checksums` of each. Files have mode 0600.
  *
  * @param path of a directory that is empty, or does not exist (its parent
  *   does); it is then made with mode 0700
@@ -43,5 +45,6 @@ export function directoryTarget(path: string, parts: { host?: Host } = {}): Back
         close: () => directory.close(),
       };
     },
+    prepareGroup: (disks) => prepareDisks(place, disks, parts.host),
   };
 }

@@ -4,7 +4,7 @@
  * at its end. Only a commit makes a manifest that says complete.
  */
 import type { NativeOriginInfo, NativeTarget } from '../binding.js';
-import type { Manifest, ManifestDraft } from '../manifest.js';
+import type { DiskManifest, GroupDraft, GroupManifest, Manifest, ManifestDraft } from '../manifest.js';
 
 /** What a target has to know about the backup that is about to begin. */
 export interface TargetContext {
@@ -43,6 +43,34 @@ export interface PreparedTarget {
   close(): Promise<void>;
 }
 
+/** One disk of a target for several, open and empty. */
+export interface PreparedDisk extends Pick<PreparedTarget, 'native' | 'checksumsFd' | 'image'> {
+  /**
+   * Makes the disk durable; the manifest is yet to come.
+   *
+   * @throws SnapbakError ERR_SNAPBAK_TARGET
+   */
+  commit(manifest: ManifestDraft): Promise<DiskManifest>;
+  /** What the manifest is to say of a disk that broke; never throws. */
+  fail(manifest: ManifestDraft): Promise<DiskManifest>;
+  /** Closes its files. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** A target for several disks that is open and empty. */
+export interface PreparedGroup {
+  /** In the order that they were asked for. */
+  readonly disks: readonly PreparedDisk[];
+  /**
+   * Writes the manifest, durably: called once, when every disk was committed or failed.
+   *
+   * @throws SnapbakError ERR_SNAPBAK_TARGET
+   */
+  seal(draft: GroupDraft, disks: DiskManifest[]): Promise<GroupManifest>;
+  /** Closes what is open, after the disks. Of a session that never began nothing is left. Idempotent. */
+  close(): Promise<void>;
+}
+
 /** A place for one backup. */
 export interface BackupTarget {
   /** For people, e.g. `directory /backup/monday`. */
@@ -54,4 +82,11 @@ export interface BackupTarget {
    *   ERR_SNAPBAK_TARGET if it cannot be made; nothing is left behind
    */
   prepare(context: TargetContext): Promise<PreparedTarget>;
+  /**
+   * The same for several origins; absent: it takes one only.
+   *
+   * @param disks plain names, which are unique, and what is known of each
+   * @throws as `prepare()` does
+   */
+  prepareGroup?(disks: readonly { name: string; context: TargetContext }[]): Promise<PreparedGroup>;
 }

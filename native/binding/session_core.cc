@@ -108,6 +108,16 @@ Outcome SessionCore::Start(uint64_t timeout_ms, snapbak_start* start) {
   return {error, "start", error == 0 ? 0 : start->failed_dev};
 }
 
+Outcome SessionCore::StartTogether(GroupStart* group, snapbak_start* start) {
+  if (!copy_ || ended_) {
+    group->Withdraw();
+    return {-EINVAL, "start"};
+  }
+  const GroupStart::End end = copy_->StartTogether(group, start);
+  if (end.error != 0) Abort();  // not left to JavaScript: writes may stand still
+  return {end.error, end.stage, end.error == 0 ? 0 : start->failed_dev};
+}
+
 // All is copied. A write that has just captured a block, or lost the race for one, may not have left the
 // driver's account yet, whose answer is -EBUSY then; nothing can keep it there.
 int SessionCore::FinishDriver() {

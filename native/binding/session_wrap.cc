@@ -84,6 +84,14 @@ SessionCore::Setup ToSetup(const Napi::Object& options, AddonData* data) {
   return setup;
 }
 
+Napi::Value InstantObject(Napi::Env env, const snapbak_start& start) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("startTime", Napi::Number::New(env, static_cast<double>(start.start_realtime_ns) / 1e6));
+  object.Set("armNs", Num(env, start.arm_ns));
+  object.Set("freezeNs", Num(env, start.freeze_ns));
+  return object;
+}
+
 }  // namespace
 
 Napi::Function SessionWrap::Define(Napi::Env env) {
@@ -95,6 +103,7 @@ Napi::Function SessionWrap::Define(Napi::Env env) {
                          InstanceMethod<&SessionWrap::TakeHints>("takeHints"),
                          InstanceMethod<&SessionWrap::Prepare>("prepare"),
                          InstanceMethod<&SessionWrap::Start>("start"),
+                         InstanceMethod<&SessionWrap::StartTogether>("startTogether"),
                          InstanceMethod<&SessionWrap::PushWork>("pushWork"),
                          InstanceMethod<&SessionWrap::NextPending>("nextPending"),
                          InstanceMethod<&SessionWrap::SetPaused>("setPaused"),
@@ -210,13 +219,40 @@ Napi::Value SessionWrap::Start(const Napi::CallbackInfo& info) {
   KeepAlive(info.Env(), true);
   return Submit(
       info.Env(), [start, timeout_ms](SessionCore* core) { return core->Start(timeout_ms, start.get()); },
-      [start](Napi::Env env) -> Napi::Value {
-        Napi::Object object = Napi::Object::New(env);
-        object.Set("startTime", Napi::Number::New(env, static_cast<double>(start->start_realtime_ns) / 1e6));
-        object.Set("armNs", Num(env, start->arm_ns));
-        object.Set("freezeNs", Num(env, start->freeze_ns));
-        return object;
-      });
+      [start](Napi::Env env) { return InstantObject(env, *start); });
+}
+
+// Of the first session, with all of them: an array of promises, one each.
+Napi::Value SessionWrap::StartTogether(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const Napi::Array sessions = info[0].As<Napi::Array>();
+  std::vector<SessionWrap*> members;
+  for (uint32_t i = 0; i < sessions.Length(); i++) {
+    const Napi::Object object = sessions.Get(i).As<Napi::Object>();
+    if (!object.InstanceOf(data_->session_class.Value())) {
+      throw Napi::TypeError::New(env, "sessions has something that is no NativeSession");
+    }
+    members.push_back(Unwrap(object));
+  }
+  auto group = std::make_shared<GroupStart>(members.size(), ToU64(info[1], "timeoutMs"));
+  Napi::Array promises = Napi::Array::New(env, members.size());
+  for (uint32_t i = 0; i < members.size(); i++) promises.Set(i, members[i]->StartIn(env, group));
+  return promises;
+}
+
+Napi::Value SessionWrap::StartIn(Napi::Env env, std::shared_ptr<GroupStart> group) {
+  auto start = std::make_shared<snapbak_start>();
+  KeepAlive(env, true);
+  Settler settler(env, data_->queue);
+  const bool accepted = thread_->Run([core = core_, start, settler, group] {
+    settler.Settle(core->StartTogether(group.get(), start.get()),
+                   [start](Napi::Env env) { return InstantObject(env, *start); });
+  });
+  if (!accepted) {
+    group->Withdraw();
+    settler.Settle({-EBADF, "closed"});
+  }
+  return settler.promise();
 }
 
 Napi::Value SessionWrap::PushWork(const Napi::CallbackInfo& info) {

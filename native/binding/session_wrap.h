@@ -33,6 +33,7 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap>, public Stoppable {
   Napi::Value TakeHints(const Napi::CallbackInfo& info);
   Napi::Value Prepare(const Napi::CallbackInfo& info);
   Napi::Value Start(const Napi::CallbackInfo& info);
+  Napi::Value StartTogether(const Napi::CallbackInfo& info);
   Napi::Value PushWork(const Napi::CallbackInfo& info);
   Napi::Value NextPending(const Napi::CallbackInfo& info);
   Napi::Value SetPaused(const Napi::CallbackInfo& info);
@@ -48,6 +49,7 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap>, public Stoppable {
   // Runs `work` on the session's thread; the promise has what `value` makes.
   Napi::Value Submit(Napi::Env env, std::function<Outcome(SessionCore*)> work,
                      std::function<Napi::Value(Napi::Env)> value = nullptr);
+  Napi::Value StartIn(Napi::Env env, std::shared_ptr<GroupStart> group);
   void CancelTarget();
   void KeepAlive(Napi::Env env, bool alive);
 

@@ -34,6 +34,8 @@ class CopySession::Impl {
 
   int Prepare(const std::vector<Extent>& listed);
   int Start(snapbak_start* start);
+  GroupStart::End StartTogether(GroupStart* group, snapbak_start* start);
+  void Started();
   CopyStats Stats() const;
   void Stop();
   void ResizeTier2(uint32_t tier, uint64_t bytes, Tier2::Resized done);
@@ -151,10 +153,19 @@ void CopySession::Impl::StartThread(const std::string& name, Body body) {
 
 int CopySession::Impl::Start(snapbak_start* start) {
   const int error = state_.driver->Start(start);
-  if (error != 0) return error;
+  if (error == 0) Started();
+  return error;
+}
+
+GroupStart::End CopySession::Impl::StartTogether(GroupStart* group, snapbak_start* start) {
+  const GroupStart::End end = group->Run(state_.driver, state_.lower.fd.get(), start);
+  if (end.error == 0) Started();
+  return end;
+}
+
+void CopySession::Impl::Started() {
   state_.jobs.SetArmed();
   if (state_.counters.listed == 0) state_.notifier.Send(NoticeKind::kComplete);
-  return 0;
 }
 
 CopyStats CopySession::Impl::Stats() const {
@@ -264,6 +275,9 @@ CopySession::~CopySession() { impl_->Stop(); }
 
 int CopySession::Prepare(const std::vector<Extent>& listed) { return impl_->Prepare(listed); }
 int CopySession::Start(snapbak_start* start) { return impl_->Start(start); }
+GroupStart::End CopySession::StartTogether(GroupStart* group, snapbak_start* start) {
+  return impl_->StartTogether(group, start);
+}
 std::vector<Extent> CopySession::TakeHints() { return impl_->state_.hints.Take(); }
 uint64_t CopySession::NextPending(uint64_t first, uint64_t end) const {
   end = std::min(end, impl_->state_.nr_blocks);

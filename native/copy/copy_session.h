@@ -31,6 +31,7 @@
 #include "../driver/driver.h"
 #include "checksum_file.h"
 #include "extent.h"
+#include "group_start.h"
 #include "target.h"
 #include "tier2_set.h"
 #include "view.h"
@@ -121,6 +122,9 @@ class CopySession {
 
   // Fixes the point in time through the driver and lets the threads go.
   int Start(snapbak_start* start);
+  // The same together with others, at one instant; see GroupStart. After an error
+  // the driver's session has to be aborted at once: writes may stand still.
+  GroupStart::End StartTogether(GroupStart* group, snapbak_start* start);
 
   // Work for the sweep; order is kept. `priority` goes before all work that is
   // not. Handing out a block twice, or one that is not pending, is harmless.

@@ -50,6 +50,7 @@ Answer Dispatch(Engine* engine, uint64_t owner, WireRequest* request) {
     case SNAPBAK_IOC_START:
       // `others` would name descriptors of the caller's process, which mean
       // nothing across a socket; the engine, with its one origin, refuses them.
+      // For one instant with others, writes are stopped before: STOP_WRITES.
       answer.result = engine->HandleStart(owner, &body.start);
       break;
     case SNAPBAK_IOC_KICK:
@@ -63,6 +64,9 @@ Answer Dispatch(Engine* engine, uint64_t owner, WireRequest* request) {
       break;
     case SNAPBAK_IOC_STATUS:
       answer.result = Status(engine, &body.status);
+      break;
+    case SNAPBAK_IOC_STOP_WRITES:
+      answer.result = engine->HandleStopWrites(owner, &body.stop_writes);
       break;
     case SNAPBAK_IOC_HINT:
       answer.result = engine->HandleHint(&body.hint);

@@ -30,6 +30,12 @@ class Driver {
   virtual int Setup(snapbak_setup* setup, SharedMemory* memory) = 0;
 
   virtual int Start(snapbak_start* start) = 0;
+  // The first half of a START: writes stand still until the other half comes.
+  // -ENOTTY: a driver that does not know it.
+  virtual int StopWrites(snapbak_stop_writes* stop) = 0;
+  // A descriptor that START of another session of this driver may name in
+  // `others`; -1: it takes none.
+  virtual int StartDescriptor() const { return -1; }
   virtual int Finish(snapbak_finish* finish) = 0;
   virtual int Abort(snapbak_abort* abort) = 0;
   virtual int Status(snapbak_status* status) = 0;

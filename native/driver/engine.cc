@@ -56,6 +56,10 @@ struct Engine::Session {
   Capture::Policy policy;
   uint32_t hints = 0;                // written, ever
   std::unique_ptr<Capture> capture;  // from SETUP on
+  // Of request_mutex_'s holder: writes were stopped by STOP_WRITES, and when that
+  // began, ns of CLOCK_MONOTONIC. The gate knows whether they still are.
+  bool stopped = false;
+  uint64_t shut_at = 0;
 };
 
 int Engine::Open(const std::string& path, const EngineOptions& options, std::unique_ptr<Engine>* out) {
@@ -77,8 +81,8 @@ void Engine::Close() {
     if (session_ && session_->capture && session_->state < SNAPBAK_STATE_FINISHED) {
       session_->capture->Break(SNAPBAK_REASON_ORIGIN_GONE, -ENODEV);
     }
+    LetWritesGo();
   }
-  gate_.Poke();
   std::lock_guard<std::mutex> request(request_mutex_);
   Disarm();
   lower_.Unlock();
@@ -170,7 +174,7 @@ int Engine::HandleQuery(snapbak_query* query) {
   query->min_block_shift = SNAPBAK_MIN_BLOCK_SHIFT;
   query->max_block_shift = SNAPBAK_MAX_BLOCK_SHIFT;
   query->features = SNAPBAK_F_DISCARD | SNAPBAK_F_WRITE_ZEROES | SNAPBAK_F_HOLD_POLICY | SNAPBAK_F_THROTTLE |
-                    SNAPBAK_F_WATCHDOG | SNAPBAK_F_HISTOGRAMS | SNAPBAK_F_HINTS;
+                    SNAPBAK_F_WATCHDOG | SNAPBAK_F_HISTOGRAMS | SNAPBAK_F_HINTS | SNAPBAK_F_STOP_WRITES;
   CopyName(query->version, kVersion);
   return 0;
 }
@@ -270,19 +274,13 @@ int Engine::HandleStart(uint64_t owner, snapbak_start* start) {
     capture = session_->capture.get();
     header = session_->memory.header();
   }
-  // Dirty pages first, while writes still run.
-  if (!options_.read_only) {
-    const int ret = lower_.Flush();
-    if (ret != 0) return ret;
-  }
-  const uint64_t shut_at = Now(CLOCK_MONOTONIC);
-  const int ret = gate_.Shut(std::chrono::milliseconds(start->timeout_ms),
-                             [capture] { return capture->broken(); });  // the owner died meanwhile
+  // Nobody but request_mutex_'s holder replaces session_.
+  const int ret = StandStill(session_.get(), start->timeout_ms);
   if (ret != 0) return ret;
   header->start_realtime_ns = Now(CLOCK_REALTIME);
   header->start_monotonic_ns = Now(CLOCK_MONOTONIC);
   armed_.store(capture, std::memory_order_release);
-  const uint64_t arm_ns = Now(CLOCK_MONOTONIC) - shut_at;
+  const uint64_t arm_ns = Now(CLOCK_MONOTONIC) - session_->shut_at;
   header->arm_ns = arm_ns;
   gate_.Open();
 
@@ -297,6 +295,49 @@ int Engine::HandleStart(uint64_t owner, snapbak_start* start) {
   start->freeze_ns = 0;  // whoever wants file systems frozen does it around the start
   start->failed_dev = 0;
   return 0;
+}
+
+// With request_mutex_ held: no write is inside the gate, and none comes in before
+// it is opened. By STOP_WRITES already, or now.
+int Engine::StandStill(Session* session, uint64_t timeout_ms) {
+  Capture* capture = session->capture.get();
+  if (session->stopped) {
+    session->stopped = false;
+    if (gate_.KeepShut()) return 0;
+    return capture->broken() ? -ECANCELED : -ETIMEDOUT;
+  }
+  // Dirty pages first, while writes still run.
+  if (!options_.read_only) {
+    const int ret = lower_.Flush();
+    if (ret != 0) return ret;
+  }
+  session->shut_at = Now(CLOCK_MONOTONIC);
+  return gate_.Shut(std::chrono::milliseconds(timeout_ms),
+                    [capture] { return capture->broken(); });  // the owner died meanwhile
+}
+
+int Engine::HandleStopWrites(uint64_t owner, snapbak_stop_writes* stop) {
+  if (stop->size != sizeof *stop || stop->flags != 0 || stop->timeout_ms == 0 ||
+      stop->timeout_ms > kMaxStartMs || !AllZero(stop->reserved)) {
+    return -EINVAL;
+  }
+  std::lock_guard<std::mutex> request(request_mutex_);
+  Session* session;
+  {
+    std::lock_guard<std::mutex> lock(control_mutex_);
+    const int ret = CheckOwner(owner);
+    if (ret != 0) return ret;
+    if (session_->state != SNAPBAK_STATE_READY) return -EINVAL;
+    session = session_.get();
+  }
+  if (session->stopped) return -EINVAL;  // START says whether they still stand still
+  session->shut_at = Now(CLOCK_MONOTONIC);
+  Capture* capture = session->capture.get();
+  // The owner may die until the gate is shut (`cancelled` sees it), or after (HandleGone opens it).
+  const int ret = gate_.ShutUntil(WriteGate::Clock::now() + std::chrono::milliseconds(stop->timeout_ms),
+                                  [capture] { return capture->broken(); });
+  session->stopped = ret == 0;
+  return ret;
 }
 
 int Engine::HandleFinish(uint64_t owner, snapbak_finish* finish) {
@@ -342,8 +383,8 @@ int Engine::HandleAbort(uint64_t owner, snapbak_abort* abort) {
     } else {
       session_->state = SNAPBAK_STATE_BROKEN;
     }
+    LetWritesGo();
   }
-  gate_.Poke();
   std::lock_guard<std::mutex> request(request_mutex_);
   if (OwnerLeft(owner)) return 0;
   Disarm();
@@ -397,14 +438,12 @@ int Engine::HandleHint(const snapbak_hint* hint) {
 }
 
 void Engine::HandleGone(uint64_t owner) {
-  {
-    std::lock_guard<std::mutex> lock(control_mutex_);
-    if (CheckOwner(owner) != 0) return;
-    if (session_->capture && session_->state < SNAPBAK_STATE_FINISHED) {
-      session_->capture->Break(SNAPBAK_REASON_CLOSED, 0);
-    }
+  std::lock_guard<std::mutex> lock(control_mutex_);
+  if (CheckOwner(owner) != 0) return;
+  if (session_->capture && session_->state < SNAPBAK_STATE_FINISHED) {
+    session_->capture->Break(SNAPBAK_REASON_CLOSED, 0);
   }
-  gate_.Poke();
+  LetWritesGo();
 }
 
 void Engine::HandleClose(uint64_t owner) {
@@ -424,6 +463,13 @@ void Engine::Kick() {
 // With control_mutex_ held.
 snapbak_state Engine::StateOf(const Session& session) const {
   return session.capture && session.capture->broken() ? SNAPBAK_STATE_BROKEN : session.state;
+}
+
+// With control_mutex_ held, so that it is this session's: after it broke, an arming
+// under way ends, and writes that were stopped for a START to come go on. Never waits.
+void Engine::LetWritesGo() {
+  gate_.Poke();
+  gate_.EndTime();
 }
 
 // With request_mutex_ held: takes the capture off the write path. Afterwards no

@@ -60,6 +60,7 @@ class Engine {
   // memory, and where it is woken (wake.h).
   int HandleSetup(uint64_t owner, snapbak_setup* setup, UniqueFd* memory_fd, UniqueFd* wake_fd);
   int HandleStart(uint64_t owner, snapbak_start* start);
+  int HandleStopWrites(uint64_t owner, snapbak_stop_writes* stop);
   int HandleFinish(uint64_t owner, snapbak_finish* finish);
   int HandleAbort(uint64_t owner, snapbak_abort* abort);
   int HandleStatus(snapbak_status* status);
@@ -86,6 +87,8 @@ class Engine {
   bool OwnerLeft(uint64_t owner);
   snapbak_state StateOf(const Session& session) const;
   void Disarm();
+  void LetWritesGo();
+  int StandStill(Session* session, uint64_t timeout_ms);
 
   LowerDevice lower_;
   const EngineOptions options_;
@@ -94,7 +97,7 @@ class Engine {
   // drained; read by writers inside the gate.
   std::atomic<Capture*> armed_{nullptr};
 
-  // Lock order: request_mutex_, control_mutex_, then the capture's own.
+  // Lock order: request_mutex_, control_mutex_, then the capture's own or the gate's.
   // request_mutex_: one request that changes the session at a time; may be
   // held while the gate drains. control_mutex_: session_ and its state; held
   // briefly, so that STATUS, KICK and the news of a dead owner never wait.

@@ -38,6 +38,8 @@ int EngineDriver::Setup(snapbak_setup* setup, SharedMemory* memory) {
 
 int EngineDriver::Start(snapbak_start* start) { return engine_->HandleStart(owner_, start); }
 
+int EngineDriver::StopWrites(snapbak_stop_writes* stop) { return engine_->HandleStopWrites(owner_, stop); }
+
 int EngineDriver::Finish(snapbak_finish* finish) { return engine_->HandleFinish(owner_, finish); }
 
 int EngineDriver::Abort(snapbak_abort* abort) { return engine_->HandleAbort(owner_, abort); }

@@ -115,6 +115,8 @@ int KernelDriver::Start(snapbak_start* start) {
   }
 }
 
+int KernelDriver::StopWrites(snapbak_stop_writes* stop) { return Request(SNAPBAK_IOC_STOP_WRITES, stop); }
+
 int KernelDriver::Finish(snapbak_finish* finish) {
   const int ret = Request(SNAPBAK_IOC_FINISH, finish);
   if (ret == 0) session_open_ = false;

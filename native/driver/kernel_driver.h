@@ -42,6 +42,8 @@ class KernelDriver final : public Driver {
   int Open(snapbak_open* open, UniqueFd* lower) override;
   int Setup(snapbak_setup* setup, SharedMemory* memory) override;
   int Start(snapbak_start* start) override;
+  int StopWrites(snapbak_stop_writes* stop) override;
+  int StartDescriptor() const override { return control_.get(); }
   int Finish(snapbak_finish* finish) override;
   int Abort(snapbak_abort* abort) override;
   int Status(snapbak_status* status) override;

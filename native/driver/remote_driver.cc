@@ -251,6 +251,10 @@ int RemoteDriver::Start(snapbak_start* start) {
   return Call(SNAPBAK_IOC_START, start, milliseconds(std::min<uint64_t>(start->timeout_ms, 600000)));
 }
 
+int RemoteDriver::StopWrites(snapbak_stop_writes* stop) {
+  return Call(SNAPBAK_IOC_STOP_WRITES, stop, milliseconds(std::min<uint64_t>(stop->timeout_ms, 600000)));
+}
+
 int RemoteDriver::Finish(snapbak_finish* finish) { return Call(SNAPBAK_IOC_FINISH, finish, kQuiesceOwn); }
 
 int RemoteDriver::Abort(snapbak_abort* abort) { return Call(SNAPBAK_IOC_ABORT, abort, kQuiesceOwn); }

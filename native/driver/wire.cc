@@ -36,6 +36,8 @@ bool ReservedAreZero(uint32_t cmd, const WireBody& body) {
       return AllZero(body.status.reserved);
     case SNAPBAK_IOC_HINT:
       return AllZero(body.hint.reserved);
+    case SNAPBAK_IOC_STOP_WRITES:
+      return AllZero(body.stop_writes.reserved);
     default:
       return true;
   }
@@ -45,8 +47,9 @@ bool ReservedAreZero(uint32_t cmd, const WireBody& body) {
 // or a newer version of the contract.
 bool IsOtherVersion(uint32_t cmd) {
   constexpr uint32_t size_bits = static_cast<uint32_t>(_IOC_SIZEMASK) << _IOC_SIZESHIFT;
-  for (const uint32_t known : {SNAPBAK_IOC_QUERY, SNAPBAK_IOC_OPEN, SNAPBAK_IOC_SETUP, SNAPBAK_IOC_START,
-                               SNAPBAK_IOC_FINISH, SNAPBAK_IOC_ABORT, SNAPBAK_IOC_STATUS, SNAPBAK_IOC_HINT}) {
+  for (const uint32_t known :
+       {SNAPBAK_IOC_QUERY, SNAPBAK_IOC_OPEN, SNAPBAK_IOC_SETUP, SNAPBAK_IOC_START, SNAPBAK_IOC_FINISH,
+        SNAPBAK_IOC_ABORT, SNAPBAK_IOC_STATUS, SNAPBAK_IOC_HINT, SNAPBAK_IOC_STOP_WRITES}) {
     if ((cmd & ~size_bits) == (known & ~size_bits)) return true;
   }
   return false;
@@ -66,6 +69,7 @@ int WirePayloadSize(uint32_t cmd) {
     case SNAPBAK_IOC_ABORT:
     case SNAPBAK_IOC_STATUS:
     case SNAPBAK_IOC_HINT:
+    case SNAPBAK_IOC_STOP_WRITES:
       return static_cast<int>(_IOC_SIZE(cmd));
     default:
       return -1;

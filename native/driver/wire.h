@@ -47,6 +47,7 @@ union WireBody {
   snapbak_abort abort;
   snapbak_status status;
   snapbak_hint hint;
+  snapbak_stop_writes stop_writes;
 };
 
 // A longer payload than this is no request of any version that we can skip over.

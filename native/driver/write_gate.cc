@@ -28,7 +28,15 @@ uint32_t WriteGate::Enter() {
     const uint32_t shard = TryEnter();
     if (shard != kOutside) return shard;
     std::unique_lock<std::mutex> lock(mutex_);
-    opened_.wait(lock, [this] { return !shut_.load(std::memory_order_seq_cst); });
+    while (shut_.load(std::memory_order_seq_cst)) {
+      if (!timed_) {
+        opened_.wait(lock);
+      } else if (Clock::now() >= until_) {
+        OpenLocked();
+      } else {
+        opened_.wait_until(lock, until_);
+      }
+    }
   }
 }
 
@@ -49,18 +57,49 @@ bool WriteGate::Empty() const {
 }
 
 int WriteGate::Shut(std::chrono::nanoseconds timeout, const std::function<bool()>& cancelled) {
-  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  const Clock::time_point deadline = Clock::now() + timeout;
   std::unique_lock<std::mutex> lock(mutex_);
+  return ShutLocked(&lock, deadline, cancelled);
+}
+
+int WriteGate::ShutLocked(std::unique_lock<std::mutex>* lock, Clock::time_point deadline,
+                          const std::function<bool()>& cancelled) {
   shut_.store(true, std::memory_order_seq_cst);
   bool gone = false;
-  const bool woken = left_.wait_until(lock, deadline, [&] {
+  const bool woken = left_.wait_until(*lock, deadline, [&] {
     gone = cancelled();
     return gone || Empty();
   });
   if (woken && !gone) return 0;
-  lock.unlock();
-  Open();
+  OpenLocked();
   return gone ? -ECANCELED : -ETIMEDOUT;
+}
+
+int WriteGate::ShutUntil(Clock::time_point until, const std::function<bool()>& cancelled) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const int ret = ShutLocked(&lock, until, cancelled);
+  if (ret != 0) return ret;
+  timed_ = true;
+  until_ = until;
+  // Writers that came meanwhile wait without a limit so far.
+  opened_.notify_all();
+  return 0;
+}
+
+bool WriteGate::KeepShut() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (!timed_) return false;
+  if (Clock::now() >= until_) {
+    OpenLocked();
+    return false;
+  }
+  timed_ = false;
+  return true;
+}
+
+void WriteGate::EndTime() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (timed_) OpenLocked();
 }
 
 void WriteGate::Poke() {
@@ -75,10 +114,14 @@ void WriteGate::Shut() {
 }
 
 void WriteGate::Open() {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    shut_.store(false, std::memory_order_seq_cst);
-  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  OpenLocked();
+}
+
+// With mutex_ held.
+void WriteGate::OpenLocked() {
+  timed_ = false;
+  shut_.store(false, std::memory_order_seq_cst);
   opened_.notify_all();
 }
 

@@ -3,6 +3,10 @@
 // and opens it again. Entering costs one uncontended atomic addition and a
 // load: the count is spread over cache lines by thread.
 //
+// A gate that is shut *for a time* (one half of an arming, the other half is
+// somebody else's to come) needs no thread to watch over it: the writers that
+// wait open it when the time is over.
+//
 // Order: a writer adds to its count, then looks at `shut_`; the shutter sets
 // `shut_`, then looks at the counts; both sequentially consistent, so one of
 // them sees the other.
@@ -20,6 +24,8 @@ namespace snapbak {
 
 class WriteGate {
  public:
+  using Clock = std::chrono::steady_clock;
+
   // The right to be inside; gives it back when it goes.
   class Ticket {
    public:
@@ -47,6 +53,15 @@ class WriteGate {
   void Shut();
   void Open();
 
+  // As the first Shut(), but once nobody is inside it stays shut until `until` at
+  // most: then a writer that waits opens it.
+  int ShutUntil(Clock::time_point until, const std::function<bool()>& cancelled);
+  // Of a gate that is shut for a time: from now on without a limit, as by Shut().
+  // False: it is not shut for a time, or the time is over, and then it is open.
+  bool KeepShut();
+  // Opens a gate that is shut for a time; does nothing to another.
+  void EndTime();
+
  private:
   static constexpr uint32_t kShards = 16;
   static constexpr uint32_t kOutside = kShards;
@@ -58,10 +73,16 @@ class WriteGate {
   uint32_t TryEnter();  // kOutside: it is shut
   void Leave(uint32_t shard);
   bool Empty() const;
+  int ShutLocked(std::unique_lock<std::mutex>* lock, Clock::time_point deadline,
+                 const std::function<bool()>& cancelled);
+  void OpenLocked();
 
   std::array<Shard, kShards> shards_;
   std::atomic<bool> shut_{false};
-  std::mutex mutex_;  // for the two waits only
+  std::mutex mutex_;  // for the two waits, and what follows
+  // With shut_: since the last writer left, it is shut until then only.
+  bool timed_ = false;
+  Clock::time_point until_{};
   std::condition_variable opened_;
   std::condition_variable left_;
 };

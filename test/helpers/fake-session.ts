@@ -151,6 +151,18 @@ export class FakeSession implements NativeSession {
     return { startTime: this.startTime, armNs: 1_500_000, freezeNs: 2_500_000 };
   }
 
+  /** Each starts by its own `start()`; if one fails, so do the others. */
+  startTogether(sessions: readonly NativeSession[], timeoutMs: number) {
+    this.#note(`startTogether ${sessions.length}`);
+    const all = sessions.map((session) => session.start(timeoutMs));
+    return all.map(async (one, i) => {
+      const answer = await one;
+      const others = await Promise.allSettled(all.filter((_, other) => other !== i));
+      if (others.some(({ status }) => status === 'rejected')) throw nativeError(125, 'start'); // ECANCELED
+      return answer;
+    });
+  }
+
   pushWork(extents: Float64Array, priority: boolean): number {
     this.work.push({ extents: [...extents], priority });
     return extents.reduce((sum, value, i) => (i % 2 === 1 ? sum + value : sum), 0);

@@ -215,6 +215,7 @@ class FakeDriver : public Driver {
     SetState(SNAPBAK_STATE_ARMED);
     return 0;
   }
+  int StopWrites(snapbak_stop_writes*) override { return -ENOTTY; }
   int Finish(snapbak_finish*) override { return -ENOSYS; }
   int Abort(snapbak_abort*) override { return -ENOSYS; }
   int Status(snapbak_status*) override { return -ENOSYS; }

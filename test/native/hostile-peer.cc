@@ -18,9 +18,9 @@ namespace snapbak {
 
 namespace {
 
-constexpr uint32_t kCommands[] = {SNAPBAK_IOC_QUERY, SNAPBAK_IOC_OPEN,   SNAPBAK_IOC_SETUP,
-                                  SNAPBAK_IOC_START, SNAPBAK_IOC_KICK,   SNAPBAK_IOC_FINISH,
-                                  SNAPBAK_IOC_ABORT, SNAPBAK_IOC_STATUS, SNAPBAK_IOC_HINT};
+constexpr uint32_t kCommands[] = {
+    SNAPBAK_IOC_QUERY,  SNAPBAK_IOC_OPEN,  SNAPBAK_IOC_SETUP,  SNAPBAK_IOC_START, SNAPBAK_IOC_KICK,
+    SNAPBAK_IOC_FINISH, SNAPBAK_IOC_ABORT, SNAPBAK_IOC_STATUS, SNAPBAK_IOC_HINT,  SNAPBAK_IOC_STOP_WRITES};
 
 constexpr size_t kPositions = offsetof(snapbak_shm, event_head);
 constexpr size_t kHintRing = offsetof(snapbak_shm, hint_head);
@@ -109,6 +109,7 @@ void HostilePeer::Requests() {
       body.setup.stall_timeout_ms = Below(3) * Below(kLongestHoldMs);
     }
     if (cmd == SNAPBAK_IOC_START) body.start.timeout_ms = Below(1000);
+    if (cmd == SNAPBAK_IOC_STOP_WRITES) body.stop_writes.timeout_ms = Below(1000);
     if (cmd == SNAPBAK_IOC_HINT) body.hint.extent = {Below(1 << 18), Below(1 << 18)};
     if (cmd == SNAPBAK_IOC_ABORT) body.abort.reason = static_cast<uint32_t>(Below(8));
     if (Below(3) == 0) {

@@ -14,8 +14,9 @@ namespace {
 
 using Bytes = std::vector<uint8_t>;
 
-const uint32_t kStructured[] = {SNAPBAK_IOC_QUERY,  SNAPBAK_IOC_OPEN,  SNAPBAK_IOC_SETUP,  SNAPBAK_IOC_START,
-                                SNAPBAK_IOC_FINISH, SNAPBAK_IOC_ABORT, SNAPBAK_IOC_STATUS, SNAPBAK_IOC_HINT};
+const uint32_t kStructured[] = {SNAPBAK_IOC_QUERY,  SNAPBAK_IOC_OPEN,   SNAPBAK_IOC_SETUP,
+                                SNAPBAK_IOC_START,  SNAPBAK_IOC_FINISH, SNAPBAK_IOC_ABORT,
+                                SNAPBAK_IOC_STATUS, SNAPBAK_IOC_HINT,   SNAPBAK_IOC_STOP_WRITES};
 
 Bytes Request(uint32_t cmd, uint32_t sequence = 1) {
   WireBody body{};
@@ -101,7 +102,7 @@ TEST(Wire, APayloadTooLongToSkipIsRubbish) {
 TEST(Wire, AnUnknownCommandIsRefusedAndSkipped) {
   Bytes bytes = Request(SNAPBAK_IOC_QUERY);
   for (const uint32_t cmd : {0u, 0xffffffffu, static_cast<uint32_t>(_IOWR('x', 1, struct snapbak_query)),
-                             static_cast<uint32_t>(_IOWR(SNAPBAK_IOC_TYPE, 0x0a, struct snapbak_query))}) {
+                             static_cast<uint32_t>(_IOWR(SNAPBAK_IOC_TYPE, 0x7f, struct snapbak_query))}) {
     Put<uint32_t>(&bytes, 4, cmd);
     const Result r = Parse(bytes);
     EXPECT_EQ(r.parsed, Parsed::kRefused) << cmd;
@@ -166,6 +167,8 @@ TEST(Wire, AnyReservedByteThatIsSetIsRefused) {
       {SNAPBAK_IOC_ABORT, offsetof(snapbak_abort, reserved), sizeof(snapbak_abort::reserved)},
       {SNAPBAK_IOC_STATUS, offsetof(snapbak_status, reserved), sizeof(snapbak_status::reserved)},
       {SNAPBAK_IOC_HINT, offsetof(snapbak_hint, reserved), sizeof(snapbak_hint::reserved)},
+      {SNAPBAK_IOC_STOP_WRITES, offsetof(snapbak_stop_writes, reserved),
+       sizeof(snapbak_stop_writes::reserved)},
   };
   for (const auto& field : fields) {
     for (size_t i = 0; i < field.size; ++i) {

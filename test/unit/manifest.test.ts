@@ -180,11 +180,11 @@ describe('a manifest', () => {
       await error(text, /^m was not made by Snapbak$/);
     }
     const newer = JSON.stringify({
-      formatVersion: 2,
+      formatVersion: 3,
       tool: { name: 'snapbak', version: '9.0.0' },
       surprise: true,
     });
-    await error(newer, /was made by a newer Snapbak \(format 2, this version reads 1\); upgrade/);
+    await error(newer, /was made by a newer Snapbak \(format 3, this version reads 2\); upgrade/);
     await error('{"formatVersion":"1","tool":{"name":"snapbak","version":"1"}}', /field formatVersion/);
     await error('{"formatVersion":0,"tool":{"name":"snapbak","version":"1"}}', /field formatVersion/);
   });

@@ -15,7 +15,7 @@ function setup(options: Partial<HooksOptions> = {}) {
     },
     hookTimeout: 10_000,
     id: 'an-id',
-    origin: 'unix:/run/x',
+    origins: ['unix:/run/x', '/dev/mapper/y'],
     ...options,
   });
   const start = async () => {
@@ -40,7 +40,13 @@ describe('hooks', () => {
     assert.equal(await hooks.thawed, undefined);
     assert.deepEqual(log, ['beforeFreeze', 'start', 'afterThaw']);
     const { signal, ...rest } = told[0]!;
-    assert.deepEqual(rest, { id: 'an-id', origin: 'unix:/run/x', started: true, ...INSTANT });
+    assert.deepEqual(rest, {
+      id: 'an-id',
+      origin: 'unix:/run/x /dev/mapper/y',
+      origins: ['unix:/run/x', '/dev/mapper/y'],
+      started: true,
+      ...INSTANT,
+    });
     assert.equal(signal.aborted, false);
   });
 
@@ -81,7 +87,7 @@ describe('hooks', () => {
       const error = await hooks.around(start).catch((thrown) => thrown);
       assert.ok(SnapbakError.is(error) && error.code === 'ERR_SNAPBAK_HOOK');
       assert.match(error.message, message);
-      assert.match(error.message, /the backup of unix:\/run\/x was not started/);
+      assert.match(error.message, /the backup of unix:\/run\/x \/dev\/mapper\/y was not started/);
       assert.deepEqual(log, ['afterThaw']);
       assert.equal(told[0]?.started, false);
       assert.equal(told[0]?.error, error);

@@ -27,7 +27,7 @@ describe('a hook program', () => {
   }
 
   function context(signal = new AbortController().signal) {
-    return { id: 'an-id', origin: ORIGIN, signal };
+    return { id: 'an-id', origin: ORIGIN, origins: [ORIGIN], signal };
   }
 
   const alive = (pid: number) => {
@@ -44,7 +44,12 @@ describe('a hook program', () => {
     );
     await beforeFreeze(context());
     assert.match(lines[0]!, /^before-freeze \//);
-    const common = ['SNAPBAK_ID=an-id', 'SNAPBAK_ORIGIN=unix:/run/x', 'SNAPBAK_TARGET=/backup/monday'];
+    const common = [
+      'SNAPBAK_ID=an-id',
+      'SNAPBAK_ORIGIN=unix:/run/x',
+      'SNAPBAK_ORIGINS=unix:/run/x',
+      'SNAPBAK_TARGET=/backup/monday',
+    ];
     for (const line of [...common, 'SNAPBAK_HOOK=before-freeze', 'SNAPBAK_TIMEOUT=2']) {
       assert.ok(lines.includes(line), line);
     }

@@ -9,7 +9,8 @@ import fc from 'fast-check';
 import { Output } from '../../../lib/cli/output.js';
 import { run } from '../../../lib/cli/program.js';
 import { SnapbakError } from '../../../lib/errors.js';
-import { type Manifest, parseManifest } from '../../../lib/manifest.js';
+import { type GroupManifest, type Manifest, parseManifest } from '../../../lib/manifest.js';
+import { diskOf } from '../../../lib/manifest-disks.js';
 import { restore } from '../../../lib/restore/restore.js';
 import { verify } from '../../../lib/restore/verify.js';
 import { checksumsOf, manifestOf } from '../../helpers/backup-folder.js';
@@ -59,13 +60,21 @@ describe(`a manifest from anywhere (seed ${SEED})`, function () {
     }
   }
 
-  function checkAccepted(manifest: Manifest): void {
+  function checkAccepted(manifest: Manifest | GroupManifest): void {
+    assert.equal(Object.getPrototypeOf(manifest), Object.prototype);
+    if (!('disks' in manifest)) return checkDisk(manifest);
+    for (const { name } of manifest.disks) {
+      assert.equal(dirname(join('/a/b', name)), '/a/b', `${name} leads out`);
+      checkDisk(diskOf(manifest, 'm', name));
+    }
+  }
+
+  function checkDisk(manifest: Manifest): void {
     const names = [manifest.checksums.name];
     if (manifest.image.kind === 'file') names.push(manifest.image.name);
     for (const name of names) assert.equal(dirname(join('/a/b', name)), '/a/b', `${name} leads out`);
     const ends = [...manifest.blocks, ...manifest.invalidBlocks].map(([offset, length]) => offset + length);
     for (const end of ends) assert.ok(Number.isSafeInteger(end) && end <= manifest.size);
-    assert.equal(Object.getPrototypeOf(manifest), Object.prototype);
   }
 
   async function checkText(text: string): Promise<void> {
@@ -115,7 +124,9 @@ describe(`a manifest from anywhere (seed ${SEED})`, function () {
       await checkText(texts[i]!);
       const manifest = await attempt(parseManifest(texts[i]!, 'm'));
       assert.equal(SnapbakError.is(manifest), name.startsWith('bad-'), name);
-      if (!SnapbakError.is(manifest)) assert.equal(manifest.checksums.sha256, sha256, name);
+      if (SnapbakError.is(manifest)) continue;
+      const one = 'disks' in manifest ? diskOf(manifest, 'm', 'b') : manifest;
+      assert.equal(one.checksums.sha256, sha256, name);
     }
     assert.ok(counts.restored > 0, 'none of it was a backup');
   });

@@ -276,6 +276,7 @@ enum snapbak_driver {
 #define SNAPBAK_F_WATCHDOG (1ULL << 5) /* stall_timeout_ms is honoured */
 #define SNAPBAK_F_HISTOGRAMS (1ULL << 6) /* the histograms are kept */
 #define SNAPBAK_F_HINTS (1ULL << 7) /* HINT is known */
+#define SNAPBAK_F_STOP_WRITES (1ULL << 8) /* STOP_WRITES is known */
 
 /* QUERY: what the driver is. Allowed at any time. */
 struct snapbak_query {
@@ -408,6 +409,28 @@ struct snapbak_hint {
 	__u64 reserved[4];
 };
 
+/*
+ * STOP_WRITES: the first half of a START, for one instant with origins of other
+ * drivers. Stops new writes and waits for those in flight; writes then stand
+ * still until START, which arms and lets them go on, or until the session ends,
+ * or until timeout_ms after they were stopped, when the driver lets them go on
+ * by itself. A START that comes later than that says -ETIMEDOUT: nothing has
+ * changed, and writes may be stopped again. Without a limit a library that hangs
+ * would stop the application.
+ *
+ * Flushes nothing, and neither does the START behind it: while several origins
+ * are stopped one after the other, those that stand still already must not wait
+ * for the flush of another. The kernel driver has no need of it (-ENOTTY): its
+ * START takes several origins, and is made while those of other drivers stand
+ * still.
+ */
+struct snapbak_stop_writes {
+	__u32 size;
+	__u32 flags; /* 0 */
+	__u64 timeout_ms; /* 1 to 600,000; for stopping and standing still together */
+	__u64 reserved[4];
+};
+
 #define SNAPBAK_IOC_TYPE 0xD5
 #define SNAPBAK_IOC_QUERY _IOWR(SNAPBAK_IOC_TYPE, 0x01, struct snapbak_query)
 #define SNAPBAK_IOC_OPEN _IOWR(SNAPBAK_IOC_TYPE, 0x02, struct snapbak_open)
@@ -418,6 +441,7 @@ struct snapbak_hint {
 #define SNAPBAK_IOC_ABORT _IOWR(SNAPBAK_IOC_TYPE, 0x07, struct snapbak_abort)
 #define SNAPBAK_IOC_STATUS _IOWR(SNAPBAK_IOC_TYPE, 0x08, struct snapbak_status)
 #define SNAPBAK_IOC_HINT _IOWR(SNAPBAK_IOC_TYPE, 0x09, struct snapbak_hint)
+#define SNAPBAK_IOC_STOP_WRITES _IOWR(SNAPBAK_IOC_TYPE, 0x0a, struct snapbak_stop_writes)
 
 /* ------------------------------------------------------------------------
  * Sizes, asserted wherever the header is compiled.
@@ -448,5 +472,6 @@ SNAPBAK_ASSERT(sizeof(struct snapbak_finish) == 40, "snapbak_finish");
 SNAPBAK_ASSERT(sizeof(struct snapbak_abort) == 40, "snapbak_abort");
 SNAPBAK_ASSERT(sizeof(struct snapbak_status) == 456, "snapbak_status");
 SNAPBAK_ASSERT(sizeof(struct snapbak_hint) == 64, "snapbak_hint");
+SNAPBAK_ASSERT(sizeof(struct snapbak_stop_writes) == 48, "snapbak_stop_writes");
 
 #endif /* _UAPI_LINUX_SNAPBAK_H */

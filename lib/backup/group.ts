@@ -1,0 +1,265 @@
+/**
+ * Several origins as one backup: each has a session and a sweep of its own, and
+ * they have the start instant, the rate, the events and the manifest in common.
+ * One that breaks ends no other; the whole is good only if all are.
+ */
+import type { Backup } from '../backup.js';
+import { publish } from '../diagnostics.js';
+import { SnapbakError } from '../errors.js';
+import { type BackupEvent, EventChannel } from '../events.js';
+import { type Extent, show } from '../extent.js';
+import { sumStats } from '../group-stats.js';
+import type { GroupManifest } from '../manifest.js';
+import type { BackupStats } from '../stats.js';
+import type { Disk } from './disk.js';
+import { abortedError, type EndState } from './failure.js';
+import { groupFailure, ofDisk, startedEvent } from './group-events.js';
+import type { GroupTarget } from './group-target.js';
+import type { Instant } from './hooks.js';
+import { checkRate } from './options.js';
+import type { BackupResult, BackupState, DiskResult, RunningBackup } from './running.js';
+import type { PointInTimeView } from './view.js';
+
+export interface GroupParts extends Instant {
+  id: string;
+  createdAt: Date;
+  thawed: Promise<SnapbakError | undefined>;
+  /** Bytes a second, of all together. */
+  rate: number | undefined;
+  signal: AbortSignal | undefined;
+  disks: readonly Disk[];
+  target: GroupTarget;
+}
+
+/** A disk, and its own backup. */
+export interface Member {
+  name: string;
+  spec: string;
+  backup: RunningBackup;
+}
+
+export class BackupGroup implements Backup<GroupManifest> {
+  readonly id: string;
+  readonly startedAt: Date;
+  readonly exportUri = undefined;
+  readonly finished: Promise<BackupResult<GroupManifest>>;
+  readonly #parts: GroupParts;
+  readonly #members: Member[];
+  readonly #channel: EventChannel;
+  readonly #running = new Set<Member>();
+  readonly #onSignal = () => this.#give(this.#parts.signal?.reason);
+  #rate: number | undefined;
+  #paused = false;
+  #end: BackupState | undefined;
+  #aborted: SnapbakError | undefined;
+
+  constructor(parts: GroupParts) {
+    this.#parts = parts;
+    this.id = parts.id;
+    this.startedAt = parts.startedAt;
+    this.#rate = parts.rate;
+    const specs = parts.disks.map(({ spec }) => spec);
+    const specOf = new Map(parts.disks.map(({ plan, spec }) => [plan.name, spec]));
+    this.#channel = new EventChannel((event) => {
+      const disk = 'disk' in event ? event.disk : undefined;
+      publish(this.id, (disk === undefined ? undefined : specOf.get(disk)) ?? specs.join(', '), event);
+    });
+    // afterThaw is told of once
+    const thawed = parts.thawed.then(() => undefined);
+    this.#members = parts.disks.map((disk) => ({
+      name: disk.plan.name,
+      spec: disk.spec,
+      backup: disk.run({
+        id: parts.id,
+        createdAt: parts.createdAt,
+        thawed,
+        rate: this.#share(parts.disks.length),
+        signal: undefined,
+        tell: (event) => this.#take(disk.plan.name, event),
+      }),
+    }));
+    this.finished = this.#run();
+    this.finished.catch(() => {}); // whoever does not listen must not die of it
+  }
+
+  /** Tells that the point in time is fixed, and lets the sweeps begin. */
+  begin(): this {
+    const { signal, disks, thawed } = this.#parts;
+    signal?.addEventListener('abort', this.#onSignal, { once: true });
+    this.#channel.push(startedEvent(this.#parts, this.#members, this.stats()));
+    void thawed.then((error) => {
+      if (error === undefined) return;
+      const { code, message } = error;
+      this.#channel.push({ event: 'hook', hook: 'after-thaw', code, message });
+    });
+    for (const { backup } of this.#members) backup.begin();
+    for (const [i, { backup }] of this.#members.entries()) disks[i]!.passNotices(backup);
+    return this;
+  }
+
+  get state(): BackupState {
+    if (this.#end !== undefined) return this.#end;
+    if (this.#running.size === 0) return 'finishing';
+    return this.#paused ? 'paused' : 'running';
+  }
+
+  stats(): BackupStats {
+    return sumStats(
+      this.#members.map(({ name, backup }) => ({ name, state: backup.state, stats: backup.stats() })),
+    );
+  }
+
+  events(): AsyncIterableIterator<BackupEvent> {
+    return this.#channel.reader();
+  }
+
+  prioritize(extents: Iterable<Extent>, disk?: string): void {
+    this.#member(disk).backup.prioritize(extents);
+  }
+
+  pause(): void {
+    if (this.state !== 'running') return;
+    this.#paused = true;
+    for (const { backup } of this.#members) backup.pause();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    for (const { backup } of this.#members) backup.resume();
+  }
+
+  setRate(bytesPerSecond: number | undefined): void {
+    checkRate('bytesPerSecond', bytesPerSecond);
+    this.#rate = bytesPerSecond;
+    this.#shareOut();
+  }
+
+  async view(disk?: string): Promise<PointInTimeView> {
+    return await this.#member(disk).backup.view();
+  }
+
+  async abort(reason?: unknown): Promise<void> {
+    this.#give(reason);
+    await this.finished.catch(() => {});
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.abort('its owner went out of scope');
+  }
+
+  #member(disk: string | undefined): Member {
+    const found = this.#members.find(({ name }) => name === disk);
+    if (found !== undefined) return found;
+    const names = this.#members.map(({ name }) => name).join(', ');
+    throw new RangeError(`disk must be one of ${names}, not ${show(disk)}`);
+  }
+
+  /** What a disk's own backup tells becomes the group's event of that disk. */
+  #take(name: string, event: BackupEvent): void {
+    if (event.event === 'progress') {
+      // of all at once, as often as one of them tells it
+      const [first] = this.#running;
+      if (first?.name === name) this.#channel.push({ event: 'progress', ...this.stats() });
+      return;
+    }
+    const told = ofDisk(name, event);
+    if (told !== undefined) this.#channel.push(told);
+  }
+
+  #share(running: number): number | undefined {
+    return this.#rate === undefined ? undefined : Math.max(1, Math.floor(this.#rate / Math.max(1, running)));
+  }
+
+  /** Evenly among those that run: what one does not need any more is the others'. */
+  #shareOut(): void {
+    const share = this.#share(this.#running.size);
+    for (const { backup } of this.#running) backup.setRate(share);
+  }
+
+  /** Once all have ended it is being completed, and that is too late. */
+  #give(reason: unknown): void {
+    if (this.#running.size === 0) return;
+    this.#aborted ??= abortedError(reason);
+    for (const { backup } of this.#running) void backup.abort(reason);
+  }
+
+  async #run(): Promise<BackupResult<GroupManifest>> {
+    const ends = this.#members.map(async (member) => {
+      this.#running.add(member);
+      try {
+        return await member.backup.finished;
+      } finally {
+        this.#running.delete(member);
+        if (this.#rate !== undefined) this.#shareOut();
+      }
+    });
+    const results = await Promise.allSettled(ends);
+    await this.#parts.thawed;
+    try {
+      return await this.#complete(results);
+    } finally {
+      this.#parts.signal?.removeEventListener('abort', this.#onSignal);
+      await this.#parts.target.close().catch(() => {}); // a manifest that is durable is, whatever closing says
+    }
+  }
+
+  async #complete(results: PromiseSettledResult<BackupResult>[]): Promise<BackupResult<GroupManifest>> {
+    const failures = results.flatMap((result, i) =>
+      result.status === 'rejected' ? [{ member: this.#members[i]!, error: result.reason as Error }] : [],
+    );
+    const stats = this.stats();
+    if (failures.length > 0 || this.#aborted !== undefined) {
+      const broken = failures.some(({ member }) => member.backup.state !== 'failed');
+      const state = this.#aborted !== undefined ? 'aborted' : broken ? 'broken' : 'failed';
+      const error = this.#aborted ?? groupFailure(failures, this.#members);
+      const sealed = await this.#seal(error).catch((also: Error) => also);
+      throw this.#fail(state, sealed instanceof Error ? unsealed(error, sealed) : error);
+    }
+    const manifest = await this.#seal().catch((error: Error) => {
+      throw this.#fail('failed', error);
+    });
+    const state = manifest.state as BackupResult['state'];
+    const disks = results.map((result, i): DiskResult => {
+      const { name, spec } = this.#members[i]!;
+      const { state, stats, invalidBlocks, seconds } = (result as PromiseFulfilledResult<BackupResult>).value;
+      return { name, origin: spec, state, stats, invalidBlocks, seconds };
+    });
+    const { id } = this;
+    const { seconds, invalidBlocks } = stats;
+    this.#end = 'finished';
+    this.#channel.push({ event: 'finished', id, state, invalidBlocks, seconds, stats });
+    const invalid = disks.flatMap((disk) => disk.invalidBlocks);
+    return { id, state, manifest, stats, invalidBlocks: invalid, seconds, disks };
+  }
+
+  async #seal(error?: SnapbakError) {
+    const { id, createdAt, startedAt, target } = this.#parts;
+    return await target.seal({
+      id,
+      createdAt: createdAt.toISOString(),
+      startedAt: startedAt.toISOString(),
+      finishedAt: new Date().toISOString(),
+      ...(error === undefined ? {} : { error: { code: error.code, message: error.message } }),
+    });
+  }
+
+  #fail(state: EndState, error: Error): Error {
+    this.#end = state;
+    const { message } = error;
+    const code = SnapbakError.is(error) ? error.code : 'ERR_SNAPBAK_IO';
+    const errno = SnapbakError.is(error) && error.errno !== undefined ? { errno: error.errno } : {};
+    const told = { id: this.id, code, message, ...errno } as const;
+    this.#channel.push(state === 'failed' ? { event: 'error', ...told } : { event: 'broken', ...told });
+    return error;
+  }
+}
+
+/** The disks that are good have no manifest then, so nothing can be restored. */
+function unsealed(error: SnapbakError, also: Error): SnapbakError {
+  const { code, cause, errno, path } = error;
+  return new SnapbakError(code, `${error.message}; and no manifest says so: ${also.message}`, {
+    cause,
+    errno,
+    path,
+  });
+}
