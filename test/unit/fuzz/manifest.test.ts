@@ -62,7 +62,10 @@ describe(`a manifest from anywhere (seed ${SEED})`, function () {
 
   function checkAccepted(manifest: Manifest | GroupManifest): void {
     assert.equal(Object.getPrototypeOf(manifest), Object.prototype);
-    if (!('disks' in manifest)) return checkDisk(manifest);
+    if (!('disks' in manifest)) {
+      checkDisk(manifest);
+      return;
+    }
     for (const { name } of manifest.disks) {
       assert.equal(dirname(join('/a/b', name)), '/a/b', `${name} leads out`);
       checkDisk(diskOf(manifest, 'm', name));
