@@ -11,7 +11,7 @@
 # ONLY=WORDS in the environment, only sentences with these words are tried.
 set -u
 export LC_ALL=C
-PROGRAMS=$(dirname "${BASH_SOURCE[0]}")/../build
+PROGRAMS=$(dirname "${BASH_SOURCE[0]}")/../build # snapbak among them: the command line in one file, see bundle.mjs
 PATH=$(realpath "$PROGRAMS"):$PATH
 DISK=/dev/vda # slices of it are lower devices
 T= # a test's own folder, in memory
@@ -243,7 +243,7 @@ started() {
 # project's folder; returns when the point in time is fixed.
 start_command() {
 	: >"$T/events"
-	node dist/cli/main.js backup /dev/mapper/o "$@" --json >"$T/events" 2>"$T/words" &
+	snapbak backup /dev/mapper/o "$@" --json >"$T/events" 2>"$T/words" &
 	BACKUP=$!
 	defer "end_process $BACKUP"
 	until_true 120 told started
