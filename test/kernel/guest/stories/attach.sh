@@ -191,8 +191,9 @@ killed() {
 	begin_files
 	# as often as it takes to meet it between two states
 	for ((i = 0; i < ROUNDS || (inside == 0 && i < 60); i++)); do
-		attach-tool for-ever /dev/mapper/data >"$T/tool" &
-		until_true 60 grep -q ready "$T/tool"
+		: >"$T/tool"
+		attach-tool for-ever /dev/mapper/data >>"$T/tool" &
+		until_true 60 has "$T/tool" ready
 		sleep "0.$((RANDOM % 3))$((RANDOM % 10))"
 		kill -KILL $!
 		wait $! || killed=$((killed + 1))

@@ -59,7 +59,7 @@ write_with_fio() {
 
 started() {
 	kill -0 "$BACKUP" 2>/dev/null || fail "the backup ended before it started: $(cat "$T/events")"
-	grep -q '"event":"started"' "$T/events"
+	has "$T/events" '"event":"started"'
 }
 
 # check KIND DEVICE

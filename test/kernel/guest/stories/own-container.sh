@@ -12,7 +12,7 @@ FLOOD=$((160 << 20))
 
 # documents write|check FOLDER EDITION [FIRST LAST [GAP]]
 documents() {
-	file-tool "$1" "$2" "${4:-1}" "${5:-60}" 300000 "document #, edition $3" "${@:6}"
+	file-tool "$1" "$2" "${4:-1}" "${5:-30}" 300000 "document #, edition $3" "${@:6}"
 }
 
 unmount() {
@@ -46,7 +46,7 @@ new_slow_target() {
 
 # Documents between which there are gaps, so that the container lies in pieces.
 write_documents() {
-	documents write "$LIVE" first 1 60 700000
+	documents write "$LIVE" first 1 30 700000
 	sync -f "$LIVE"
 	rm "$LIVE"/gap-*
 	sync -f "$LIVE"
@@ -55,7 +55,7 @@ write_documents() {
 # begin_backup FOLDER [RATE]: with memory for 16 blocks, a container on the origin, and
 # a sweep that leaves time to write.
 begin_backup() {
-	rm -f "$T/events"
+	: >"$T/events"
 	snapbak backup /dev/mapper/data "$1" --container memory:1M \
 		--container "file:$LIVE/container:24M" --hold-timeout 10m --rate "${2:-8M}" --json >"$T/events" 2>"$T/words" &
 	BACKUP=$!
@@ -65,7 +65,7 @@ begin_backup() {
 
 has_started() {
 	kill -0 "$BACKUP" 2>/dev/null || fail "it ended before it started: $(tail -n 2 "$T/events" "$T/words")"
-	grep -qs '"event":"started"' "$T/events"
+	has "$T/events" '"event":"started"'
 }
 
 is_pinned() {
@@ -122,7 +122,7 @@ spills() {
 	wipefs -qa /dev/vdc
 }
 
-spills_on_ext4() { spills ext4 120 8M; }
+spills_on_ext4() { spills ext4 72 8M; }
 spills_on_xfs() { spills xfs 330 16M; } # mkfs.xfs refuses less than 300 MB
 
 # Dirty pages fill the memory: each has to be captured before it can be written and freed, and what is
