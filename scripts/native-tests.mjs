@@ -32,13 +32,13 @@ async function withoutRandomisation(command) {
 }
 
 /** Configures and builds one variant; gives its folder. */
-async function build(name, settings, { environment = {}, wrap = (command) => command } = {}) {
+async function build(name, settings, { environment = {}, wrap = (command) => command, target = 'all' } = {}) {
   const folder = join(ROOT, `build-native-${name}`);
   const configure = ['-S', join(ROOT, 'native'), '-B', folder, '-G', 'Ninja', '-DSNAPBAK_PLUGIN=OFF'];
   for (const [key, value] of Object.entries(settings)) configure.push(`-D${key}=${value}`);
   await quiet(`native-${name}`, 'cmake', configure, { env: environment });
   // gtest_discover_tests starts each program while it builds: it wants the same care as a run
-  const [program, ...args] = await wrap(['cmake', '--build', folder, '-j', JOBS]);
+  const [program, ...args] = await wrap(['cmake', '--build', folder, '-j', JOBS, '--target', target]);
   await quiet(`native-${name}`, program, args, { append: true, env: SANITIZER_OPTIONS });
   return folder;
 }
@@ -73,22 +73,33 @@ async function fuzzers() {
   const folder = await build(
     'fuzz',
     { SNAPBAK_FUZZ: 'ON', SNAPBAK_SANITIZE: 'address', CMAKE_C_FLAGS: flags, CMAKE_CXX_FLAGS: flags },
-    { environment: { CC: 'clang', CXX: 'clang++' } },
+    { environment: { CC: 'clang', CXX: 'clang++' }, target: 'fuzzers' },
   );
+  // one thread each: as many at once as there are processors
+  const waiting = readdirSync(folder).filter((file) => file.startsWith('fuzz-'));
   let counts = none();
-  for (const name of readdirSync(folder).filter((file) => file.startsWith('fuzz-'))) {
-    const seeds = join(ROOT, 'test/native/fuzz/corpus', name.slice('fuzz-'.length));
-    const corpus = join(folder, 'corpus', name);
-    mkdirSync(corpus, { recursive: true });
-    // a copy: new inputs are found in the build folder, never among the tracked ones
-    if (existsSync(seeds)) cpSync(seeds, corpus, { recursive: true });
-    const args = [`-max_total_time=${values['fuzz-seconds']}`, '-timeout=10', '-rss_limit_mb=2048'];
-    args.push('-print_final_stats=1', '-verbosity=0', `-artifact_prefix=${folder}/${name}-`, corpus);
-    const ok = (await show(join(folder, name), args, { env: SANITIZER_OPTIONS })) === 0;
-    (ok ? good : bad)(ok ? name : `${name}: the input that it fails on is in ${folder}`);
-    counts = add(counts, one(ok));
-  }
+  const worker = async () => {
+    for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
+      const ok = await fuzzer(folder, name);
+      counts = add(counts, one(ok));
+    }
+  };
+  await Promise.all(cpus().map(worker));
   return notEmpty(counts);
+}
+
+/** Runs one of them with its corpus; true when it found nothing. */
+async function fuzzer(folder, name) {
+  const seeds = join(ROOT, 'test/native/fuzz/corpus', name.slice('fuzz-'.length));
+  const corpus = join(folder, 'corpus', name);
+  mkdirSync(corpus, { recursive: true });
+  // a copy: new inputs are found in the build folder, never among the tracked ones
+  if (existsSync(seeds)) cpSync(seeds, corpus, { recursive: true });
+  const args = [`-max_total_time=${values['fuzz-seconds']}`, '-timeout=10', '-rss_limit_mb=2048'];
+  args.push('-print_final_stats=1', '-verbosity=0', `-artifact_prefix=${folder}/${name}-`, corpus);
+  const ok = (await show(join(folder, name), args, { env: SANITIZER_OPTIONS })) === 0;
+  (ok ? good : bad)(ok ? name : `${name}: the input that it fails on is in ${folder}`);
+  return ok;
 }
 
 const SUITES = {

@@ -8,27 +8,29 @@
 import { binding } from '../../../dist/binding.js';
 import { attachOrigin, detachOrigin } from '../../../dist/index.js';
 
-const [command, what, count] = process.argv.slice(2);
-
 async function cycle(path) {
   const { stoppedMs } = await attachOrigin(path);
   const { outcome } = await detachOrigin(path);
   return `${outcome} ${stoppedMs.toFixed(1)} ms`;
 }
 
-switch (command) {
-  case 'cycles':
-    for (let i = 0; i < Number(count); i++) console.log(await cycle(what));
-    break;
-  case 'for-ever':
-    binding();
-    console.log('ready');
-    for (;;) await cycle(what).catch(() => {}); // what the one before left may be in the way
-  case 'native': {
-    const layer = { lowerUuid: '', target: 'snapbak', offset: 0, hidden: false, ...JSON.parse(what) };
-    console.log(JSON.stringify(await binding().deviceMapper.attach(layer)));
-    break;
+async function run(command, what, count) {
+  switch (command) {
+    case 'cycles':
+      for (let i = 0; i < Number(count); i++) console.log(await cycle(what));
+      break;
+    case 'for-ever':
+      binding();
+      console.log('ready');
+      for (;;) await cycle(what).catch(() => {}); // what the one before left may be in the way
+    case 'native': {
+      const layer = { lowerUuid: '', target: 'snapbak', offset: 0, hidden: false, ...JSON.parse(what) };
+      console.log(JSON.stringify(await binding().deviceMapper.attach(layer)));
+      break;
+    }
+    default:
+      throw new Error(`there is no command ${command}`);
   }
-  default:
-    throw new Error(`there is no command ${command}`);
 }
+
+void run(...process.argv.slice(2));

@@ -1,14 +1,6 @@
 # Sourced, after lib.sh: file systems that are written to while the driver comes
 # and goes, and how a device is left.
 
-snapbak() {
-	node dist/cli/main.js "$@"
-}
-
-attach_tool() {
-	node test/kernel/guest/attach-tool.mjs "$@"
-}
-
 unmount() {
 	! mountpoint -q "$1" || umount "$1"
 }
@@ -24,22 +16,11 @@ mounted() {
 	defer unmount "$LIVE"
 }
 
-file() {
-	yes "file $1 of the story" | head -c 60000 || true
-}
-
-write_files() {
-	local i
-	for ((i = 0; ; i++)); do
-		file "$i" >"$LIVE/$i" || exit 1
-		sync "$LIVE/$i" || exit 1
-		echo "$i" >>"$T/files"
-	done
-}
+FILES=(60000 'file # of the story')
 
 begin_files() {
 	: >"$T/files"
-	write_files &
+	file-tool stream "$LIVE" "$T/files" "${FILES[@]}" &
 	WRITER=$!
 	defer "end_process $WRITER"
 	until_true 30 test -s "$T/files"
@@ -59,10 +40,9 @@ wrote_more() {
 
 # end_files KIND DEVICE: everything is there that was durable, and the file system is clean.
 end_files() {
-	local i
 	kill -0 "$WRITER" || fail "the writer failed"
 	end_process "$WRITER" || true
-	while read -r i; do cmp -s "$LIVE/$i" <(file "$i") || fail "file $i is damaged"; done <"$T/files"
+	file-tool check-log "$LIVE" "$T/files" "${FILES[@]}"
 	umount "$LIVE"
 	if [ "$1" = xfs ]; then xfs_repair -n "$2"; else e2fsck -fn "$2"; fi
 }

@@ -58,7 +58,7 @@ undone() {
 	local links
 	volume
 	links=$(links_of /dev/mapper/data)
-	attach_tool native '{"origin":"data","lowerName":"data-snapbak","target":"linear","offset":1099511627776}' |
+	attach-tool native '{"origin":"data","lowerName":"data-snapbak","target":"linear","offset":1099511627776}' |
 		grep '"errno":-22,"step":"swap","undoErrno":0'
 	settled
 	equal 'links to the device' "$(links_of /dev/mapper/data)" "$links"

@@ -38,7 +38,7 @@ comes_and_goes() {
 	before=$(dmsetup table data)
 	mounted "$1" /dev/mapper/data
 	begin_files
-	attach_tool cycles /dev/mapper/data 12 | tee "$T/cycles"
+	attach-tool cycles /dev/mapper/data 12 | tee "$T/cycles"
 	goes_on
 	equal 'detached so often' "$(grep -c '^restored ' "$T/cycles")" 12
 	equal 'the table' "$(dmsetup table data)" "$before"
@@ -67,7 +67,7 @@ tells() {
 read_ahead() {
 	new_device linear 64
 	blockdev --setra 4096 /dev/mapper/data
-	attach_tool cycles /dev/mapper/data 1
+	attach-tool cycles /dev/mapper/data 1
 	equal 'the read-ahead' "$(blockdev --getra /dev/mapper/data)" 4096
 }
 
@@ -113,7 +113,7 @@ over_a_partition() {
 
 # native PARTS: the addon's attach, which does not look before it leaps.
 native() {
-	attach_tool native "{\"origin\":\"data\",\"lowerName\":\"data-snapbak\",$1}" | tee "$T/outcome"
+	attach-tool native "{\"origin\":\"data\",\"lowerName\":\"data-snapbak\",$1}" | tee "$T/outcome"
 }
 
 # undone ERRNO STEP
@@ -186,14 +186,14 @@ frozen() {
 
 killed() {
 	local i killed=0 inside=0
-	new_device linear 64
+	new_device linear 400 # nobody knows how long it takes, and how many files are written
 	mounted ext4 /dev/mapper/data
 	begin_files
 	# as often as it takes to meet it between two states
 	for ((i = 0; i < ROUNDS || (inside == 0 && i < 60); i++)); do
-		# no function: it is Node.js itself that is killed
-		node test/kernel/guest/attach-tool.mjs for-ever /dev/mapper/data >"$T/tool" &
-		until_true 60 grep -q ready "$T/tool"
+		: >"$T/tool"
+		attach-tool for-ever /dev/mapper/data >>"$T/tool" &
+		until_true 60 has "$T/tool" ready
 		sleep "0.$((RANDOM % 3))$((RANDOM % 10))"
 		kill -KILL $!
 		wait $! || killed=$((killed + 1))

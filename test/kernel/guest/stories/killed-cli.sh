@@ -21,7 +21,7 @@ three_times() {
 	done
 	end_churn
 	holds /dev/mapper/o "$T/o.map"
-	node dist/cli/main.js backup /dev/mapper/o "$T/good" --json >"$T/events"
+	snapbak backup /dev/mapper/o "$T/good" --json >"$T/events"
 	holds "$T/good/data.img" "$T/o.map"
 }
 it 'in the midst of copying: writers go on, nothing says complete, the next backup is good' three_times

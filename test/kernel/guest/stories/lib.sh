@@ -11,10 +11,11 @@
 # ONLY=WORDS in the environment, only sentences with these words are tried.
 set -u
 export LC_ALL=C
-PROGRAMS=$(dirname "${BASH_SOURCE[0]}")/../build
+PROGRAMS=$(dirname "${BASH_SOURCE[0]}")/../build # snapbak among them: the command line in one file, see bundle.mjs
 PATH=$(realpath "$PROGRAMS"):$PATH
 DISK=/dev/vda # slices of it are lower devices
 T= # a test's own folder, in memory
+exec {NOTHING}<> <(:) # what never comes to be read
 
 it() {
 	local rc
@@ -94,8 +95,21 @@ until_true() {
 	shift
 	until "$@"; do
 		[ $SECONDS -lt $end ] || fail "it never came to this: $*"
-		sleep 0.02
+		pause 0.02
 	done
+}
+
+# pause SECONDS: as sleep, which is a program: starting it many times a second takes the processor from
+# what is waited for.
+pause() {
+	! read -rt "$1" -u "$NOTHING"
+}
+
+# has FILE WORDS: as grep -q, for the same reason.
+has() {
+	local lines=()
+	mapfile -t lines <"$1"
+	[[ ${lines[*]} == *"$2"* ]]
 }
 
 # refused COMMAND...: it must fail.
@@ -236,14 +250,14 @@ start_backup() {
 
 started() {
 	kill -0 "$BACKUP" 2>/dev/null || fail "the backup ended before it started: $(cat "$T/$BACKUP_NAME.log")"
-	grep -q started "$T/$BACKUP_NAME.log"
+	has "$T/$BACKUP_NAME.log" started
 }
 
 # start_command DIRECTORY [OPTION...]: the real program, of the origin o, from the
 # project's folder; returns when the point in time is fixed.
 start_command() {
 	: >"$T/events"
-	node dist/cli/main.js backup /dev/mapper/o "$@" --json >"$T/events" 2>"$T/words" &
+	snapbak backup /dev/mapper/o "$@" --json >"$T/events" 2>"$T/words" &
 	BACKUP=$!
 	defer "end_process $BACKUP"
 	until_true 120 told started
@@ -252,7 +266,7 @@ start_command() {
 # told EVENT: the real program did.
 told() {
 	kill -0 "$BACKUP" 2>/dev/null || fail "it ended before it told of $1: $(tail -n 2 "$T/events" "$T/words")"
-	grep -q "\"event\":\"$1\"" "$T/events"
+	has "$T/events" "\"event\":\"$1\""
 }
 
 # end_backup [STATUS]: lets it sweep, and waits for its end.

@@ -6,20 +6,12 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/lvm.sh"
 
-snapbak() {
-	node dist/cli/main.js "$@"
+# documents write|check FOLDER EDITION
+documents() {
+	file-tool "$1" "$2" 1 20 200000 "document #, edition $3"
 }
 
-# The content of a file, whoever asks.
-file() {
-	yes "file $1 of the story" | head -c 60000 || true
-}
-
-document() {
-	yes "document $1, edition $2" | head -c 200000 || true
-}
-
-DOCUMENTS=$(seq 20)
+FILES=(60000 'file # of the story')
 
 # new_volume linear|striped|luks MEBIBYTES: sets ORIGIN.
 new_volume() {
@@ -60,19 +52,6 @@ unmount() {
 	! mountpoint -q "$1" || umount "$1"
 }
 
-# A file at a time, for ever: number, begin, durable.
-write_files() {
-	local i begin
-	for ((i = 0; ; i++)); do
-		begin=$EPOCHREALTIME
-		file "$i" >"$1/$i"
-		sync "$1/$i"
-		echo "$i $begin $EPOCHREALTIME" >>"$T/files"
-		# a slow machine has other things to do, too
-		sleep 0.1
-	done
-}
-
 write_with_fio() {
 	exec fio --name=live --filename="$1" --size=8M --rw=randwrite --bs=4k --ioengine=psync --fdatasync=8 \
 		--time_based --runtime=3600 --rate_iops=50 --output="$T/fio.json" --output-format=json
@@ -80,7 +59,7 @@ write_with_fio() {
 
 started() {
 	kill -0 "$BACKUP" 2>/dev/null || fail "the backup ended before it started: $(cat "$T/events")"
-	grep -q '"event":"started"' "$T/events"
+	has "$T/events" '"event":"started"'
 }
 
 # check KIND DEVICE
@@ -96,20 +75,16 @@ check() {
 	fi
 }
 
-# same FILE CONTENT-COMMAND...
-same() {
-	cmp -s "$1" <("${@:2}")
-}
-
 main_job() {
 	local kind=$1 live=$T/live rate=$4 writer fio wrote instant before=0 after=0 i begin durable
 	new_volume "$2" "$3"
 	new_file_system ext4 /dev/vdc "$T/backup"
 	new_file_system "$kind" "$ORIGIN" "$live"
 	mkdir "$live/documents" "$live/files"
-	for i in $DOCUMENTS; do document "$i" first >"$live/documents/$i"; done
+	documents write "$live/documents" first
 	sync -f "$live"
-	write_files "$live/files" &
+	: >"$T/files"
+	file-tool stream "$live/files" "$T/files" "${FILES[@]}" &
 	writer=$!
 	defer "end_process $writer"
 	write_with_fio "$live/fio.dat" &
@@ -125,7 +100,7 @@ main_job() {
 	defer "end_process $BACKUP"
 	until_true 120 started
 	# nothing that is written from here on may be in the backup
-	for i in $DOCUMENTS; do document "$i" second >"$live/documents/$i"; done
+	documents write "$live/documents" second
 	sync -f "$live"
 	wait "$BACKUP" || fail "snapbak backup: exit status $?: $(tail -n 2 "$T/events")"
 	snapbak detach "$ORIGIN"
@@ -139,8 +114,8 @@ main_job() {
 	end_process "$writer" || true
 
 	# the live file system went through all of it
-	for i in $DOCUMENTS; do same "$live/documents/$i" document "$i" second || fail "live document $i"; done
-	while read -r i _ _; do same "$live/files/$i" file "$i" || fail "live file $i"; done <"$T/files"
+	documents check "$live/documents" second
+	file-tool check-log "$live/files" "$T/files" "${FILES[@]}"
 	umount "$live"
 	check "$kind" "$ORIGIN"
 
@@ -149,14 +124,13 @@ main_job() {
 	mkdir "$T/restored"
 	mount -o ro /dev/vdd "$T/restored"
 	defer unmount "$T/restored"
-	for i in $DOCUMENTS; do
-		same "$T/restored/documents/$i" document "$i" first || fail "document $i is not as it was at the start instant"
-	done
+	# as they were at the start instant
+	documents check "$T/restored/documents" first
 	instant=$(date -d "$(grep -o -m 1 '"startedAt":"[^"]*"' "$T/events" | cut -d'"' -f4)" +%s%3N)
 	while read -r i begin durable; do
 		begin=$((${begin/./} / 1000)) durable=$((${durable/./} / 1000))
 		if ((durable < instant)); then
-			same "$T/restored/files/$i" file "$i" || fail "file $i, durable before the start instant"
+			echo "$i" >>"$T/before"
 			before=$((before + 1))
 		elif ((begin > instant + 1)); then
 			refused test -e "$T/restored/files/$i"
@@ -164,10 +138,15 @@ main_job() {
 		fi
 	done <"$T/files"
 	at_least "files from before the start instant" $before 1
+	file-tool check-log "$T/restored/files" "$T/before" "${FILES[@]}"
 	at_least "files from after it" $after 1
 }
 
-ext4_on_lvm() { main_job ext4 linear 96 12M; }
+ext4_on_lvm() {
+	# the program as it is installed, not as one file
+	snapbak() { node dist/cli/main.js "$@"; }
+	main_job ext4 linear 96 12M
+}
 xfs_on_lvm() { main_job xfs linear 320 32M; } # mkfs.xfs refuses less than 300 MB
 ext4_on_luks() { main_job ext4 luks 96 12M; }
 ext4_on_stripes() { main_job ext4 striped 96 12M; }

@@ -10,16 +10,9 @@ LIVE=
 MIB=2048 # sectors
 FLOOD=$((160 << 20))
 
-snapbak() {
-	node dist/cli/main.js "$@"
-}
-
-document() {
-	yes "document $1, edition $2" | head -c 300000 || true
-}
-
-same() {
-	cmp -s "$1" <(document "$2" "$3") || fail "$1 is not document $2 in its $3 edition"
+# documents write|check FOLDER EDITION [FIRST LAST [GAP]]
+documents() {
+	file-tool "$1" "$2" "${4:-1}" "${5:-30}" 300000 "document #, edition $3" "${@:6}"
 }
 
 unmount() {
@@ -53,11 +46,7 @@ new_slow_target() {
 
 # Documents between which there are gaps, so that the container lies in pieces.
 write_documents() {
-	local i
-	for i in {1..60}; do
-		document "$i" first >"$LIVE/$i"
-		head -c 700000 /dev/urandom >"$LIVE/gap-$i"
-	done
+	documents write "$LIVE" first 1 30 700000
 	sync -f "$LIVE"
 	rm "$LIVE"/gap-*
 	sync -f "$LIVE"
@@ -66,9 +55,8 @@ write_documents() {
 # begin_backup FOLDER [RATE]: with memory for 16 blocks, a container on the origin, and
 # a sweep that leaves time to write.
 begin_backup() {
-	rm -f "$T/events"
-	# not by the function: the process to kill would be a shell
-	node dist/cli/main.js backup /dev/mapper/data "$1" --container memory:1M \
+	: >"$T/events"
+	snapbak backup /dev/mapper/data "$1" --container memory:1M \
 		--container "file:$LIVE/container:24M" --hold-timeout 10m --rate "${2:-8M}" --json >"$T/events" 2>"$T/words" &
 	BACKUP=$!
 	defer "end_process $BACKUP"
@@ -77,7 +65,7 @@ begin_backup() {
 
 has_started() {
 	kill -0 "$BACKUP" 2>/dev/null || fail "it ended before it started: $(tail -n 2 "$T/events" "$T/words")"
-	grep -qs '"event":"started"' "$T/events"
+	has "$T/events" '"event":"started"'
 }
 
 is_pinned() {
@@ -98,14 +86,14 @@ check() {
 }
 
 spills() {
-	local kind=$1 i
+	local kind=$1
 	new_origin "$kind" "$2"
 	new_slow_target
 	write_documents
 	begin_backup "$T/backup/b" "$3"
 	is_pinned "$LIVE/container" || fail "the container is not immutable"
 	refused rm -f "$LIVE/container" 2>/dev/null
-	for i in {1..60}; do document "$i" second >"$LIVE/$i"; done
+	documents write "$LIVE" second
 	sync -f "$LIVE" # all at once: faster than the target takes it
 	wait "$BACKUP" || fail "exit status $?: $(tail -n 2 "$T/events" "$T/words")"
 	tail -n 1 "$T/events" | grep -q '"state":"complete"'
@@ -117,7 +105,7 @@ spills() {
 	umount "$LIVE"
 	check "$kind" /dev/mapper/data
 	mount /dev/mapper/data "$LIVE"
-	for i in {1..60}; do same "$LIVE/$i" "$i" second; done
+	documents check "$LIVE" second
 
 	# the backup is the start instant; the container is in it by name only
 	snapbak restore "$T/backup/b" /dev/vdc
@@ -125,7 +113,7 @@ spills() {
 	mkdir "$T/restored"
 	mount -o "$([ "$kind" = xfs ] && echo nouuid || echo defaults)" /dev/vdc "$T/restored"
 	defer unmount "$T/restored"
-	for i in {1..60}; do same "$T/restored/$i" "$i" first; done
+	documents check "$T/restored" first
 	is_pinned "$T/restored/container"
 	chattr -i "$T/restored/container"
 	rm "$T/restored/container"
@@ -134,7 +122,7 @@ spills() {
 	wipefs -qa /dev/vdc
 }
 
-spills_on_ext4() { spills ext4 120 8M; }
+spills_on_ext4() { spills ext4 72 8M; }
 spills_on_xfs() { spills xfs 330 16M; } # mkfs.xfs refuses less than 300 MB
 
 # Dirty pages fill the memory: each has to be captured before it can be written and freed, and what is
@@ -155,7 +143,7 @@ pressure() {
 	done
 	begin_backup "$T/backup/b" 16M
 	head -c $FLOOD /dev/zero | dd of="$LIVE/flood" bs=1M conv=notrunc status=none
-	for i in {1..60}; do document "$i" second >"$LIVE/$i"; done
+	documents write "$LIVE" second
 	sync -f "$LIVE"
 	wait "$BACKUP" || fail "exit status $?: $(tail -n 2 "$T/events" "$T/words")"
 	at_least "blocks that spilled" "$(tail -n 1 "$T/events" | sed 's/.*"spilledBlocks":\([0-9]*\).*/\1/')" 20
@@ -163,8 +151,8 @@ pressure() {
 	e2fsck -fn /dev/mapper/data
 	e2fsck -fn "$T/backup/b/data.img"
 	mount /dev/mapper/data "$LIVE"
-	cmp "$LIVE/flood" <(head -c $FLOOD /dev/zero)
-	for i in {1..60}; do same "$LIVE/$i" "$i" second; done
+	cmp -n $FLOOD "$LIVE/flood" /dev/zero
+	documents check "$LIVE" second
 }
 
 killed() {
@@ -172,16 +160,16 @@ killed() {
 	new_slow_target
 	write_documents
 	begin_backup "$T/backup/killed"
-	document 1 second >"$LIVE/1"
+	documents write "$LIVE" second 1 1
 	sync -f "$LIVE"
 	kill -KILL "$BACKUP"
 	wait "$BACKUP" || true
 	# held writes went on, and whatever comes goes through
-	document 2 second >"$LIVE/2"
+	documents write "$LIVE" second 2 2
 	sync -f "$LIVE"
 	is_pinned "$LIVE/container" || fail "nothing was left, so there is nothing to prove here"
 	begin_backup "$T/backup/next" 32M
-	document 3 second >"$LIVE/3"
+	documents write "$LIVE" second 3 3
 	sync -f "$LIVE"
 	wait "$BACKUP" || fail "exit status $?: $(tail -n 2 "$T/events" "$T/words")"
 	refused test -e "$LIVE/container"

@@ -13,7 +13,7 @@ slow_writes() {
 	write_the_same_blocks &
 	APPLICATION=$!
 	defer "end_process $APPLICATION"
-	node dist/cli/main.js backup /dev/mapper/o "$T/backup" --rate 2M --latency-goal 5ms --json \
+	snapbak backup /dev/mapper/o "$T/backup" --rate 2M --latency-goal 5ms --json \
 		>"$T/events" 2>"$T/backup.log" &
 	BACKUP=$!
 	defer "end_process $BACKUP"
