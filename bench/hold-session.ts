@@ -26,6 +26,8 @@ export interface HoldOptions {
   sweep: 'now' | 'told';
   /** Bytes a second, or as fast as it goes. */
   rate?: number;
+  order?: 'ascending' | 'hot-first';
+  latencyGoal?: 'none';
   /** The target takes so many bytes a second, keeps nothing, and is no directory. */
   targetRate?: number;
 }
@@ -78,6 +80,8 @@ async function main(options: HoldOptions): Promise<void> {
     blockSize: options.blockSize,
     holdTimeout: 600_000,
     ...(options.rate === undefined ? {} : { rate: options.rate }),
+    ...(options.order === undefined ? {} : { order: options.order }),
+    ...(options.latencyGoal === undefined ? {} : { latencyGoal: options.latencyGoal }),
   });
   if (options.sweep === 'told') backup.pause();
   let sweepBegin = performance.now();

@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util';
 import { beside } from './beside.js';
 import { eventLoop } from './event-loop.js';
 import { firstTouch } from './first-touch.js';
+import { hotFirst } from './hot-first.js';
 import { chosenOf, parsed, roundsOf, runCommand } from './lib/command.js';
 import type { Benchmark, BenchmarkResult, Context } from './lib/context.js';
 import { machineFacts } from './lib/facts.js';
@@ -20,7 +21,16 @@ import { overloaded } from './overload.js';
 import { settled } from './settled.js';
 import { wholeBackup } from './whole-backup.js';
 
-const BENCHMARKS: Benchmark[] = [firstTouch, beside, settled, overloaded, wholeBackup, memory, eventLoop];
+const BENCHMARKS: Benchmark[] = [
+  firstTouch,
+  beside,
+  settled,
+  overloaded,
+  hotFirst,
+  wholeBackup,
+  memory,
+  eventLoop,
+];
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const USAGE = `npm run bench -- [options]

@@ -6,6 +6,7 @@
  *  2. shut each gate, wait until no write is inside
  *  3. arm: from here on writes look at the bitmaps
  *  4. open the gates, thaw
+ *  5. tell those sessions that asked for it where writes went of late
  *
  * All in one call, so that no death of a process can leave a device frozen.
  * Whatever fails, everything before it is undone in reverse order. Nothing
@@ -87,6 +88,18 @@ static void arm_all(struct arm *arms, unsigned int nr, u64 shut_ns, struct snapb
 	arg->arm_ns = monotonic - shut_ns;
 }
 
+/* With all file systems thawed: nobody waits for it. */
+static void publish_heat(struct arm *arm)
+{
+	struct snapbak_memory *m = arm->s->memory;
+	struct snapbak_origin *origin = arm->origin;
+
+	if (!m->geometry.heat_off)
+		return;
+	snapbak_heat_publish(m->header, (__u32 *)((u8 *)m->header + m->geometry.heat_off),
+			     origin->heat, origin->nr_heat, snapbak_heat_now());
+}
+
 static int freeze_and_arm(struct arm *arms, unsigned int nr, struct snapbak_start *arg)
 {
 	long left = msecs_to_jiffies(arg->timeout_ms);
@@ -137,6 +150,8 @@ thaw:
 	rcu_unexpedite_gp();
 	for (i = 0; i < nr; i++)
 		WRITE_ONCE(arms[i].s->memory->header->freeze_ns, arg->freeze_ns);
+	for (i = 0; !ret && i < nr; i++)
+		publish_heat(&arms[i]);
 	return ret;
 }
 

@@ -49,7 +49,8 @@ static int do_query(struct snapbak_session *s, void *data)
 	arg->max_block_shift = SNAPBAK_MAX_BLOCK_SHIFT;
 	arg->features = SNAPBAK_F_DISCARD | SNAPBAK_F_WRITE_ZEROES | SNAPBAK_F_HOLD_POLICY |
 			SNAPBAK_F_MULTI_START | SNAPBAK_F_THROTTLE |
-			SNAPBAK_F_WATCHDOG | SNAPBAK_F_HISTOGRAMS | SNAPBAK_F_HINTS;
+			SNAPBAK_F_WATCHDOG | SNAPBAK_F_HISTOGRAMS | SNAPBAK_F_HINTS |
+			SNAPBAK_F_HEAT;
 	strscpy_pad((char *)arg->version, SNAPBAK_VERSION, sizeof(arg->version));
 	return 0;
 }
@@ -74,7 +75,7 @@ static int do_setup(struct snapbak_session *s, void *data)
 	struct snapbak_setup *arg = data;
 	int ret;
 
-	if (!all_zero(arg->reserved))
+	if (arg->pad0 || !all_zero(arg->reserved))
 		return -EINVAL;
 	mutex_lock(&s->mutex);
 	ret = snapbak_session_setup(s, arg);

@@ -9,46 +9,11 @@
  * count back on the same processor (preemption is off between), so that a
  * count taken back is never seen without the count itself. Once shut, counts
  * of writers that passed are all visible and only fall: a sum of 0 is true.
+ * The writer's half is in dm-snapbak.h: every write runs through it.
  */
 #include "dm-snapbak.h"
 
 DECLARE_WAIT_QUEUE_HEAD(snapbak_gate_wait);
-
-/**
- * snapbak_gate_enter() - go inside, unless the gate is shut.
- * @origin: whose gate.
- *
- * Context: any; does not sleep.
- * Return: true if inside; the caller leaves when the write has completed.
- */
-bool snapbak_gate_enter(struct snapbak_origin *origin)
-{
-	bool shut;
-
-	preempt_disable();
-	this_cpu_inc(*origin->inside);
-	smp_mb(); /* count before shut; pairs with snapbak_gate_shut() */
-	/* acquire: who finds it open again sees what was armed */
-	shut = smp_load_acquire(&origin->shut);
-	if (unlikely(shut))
-		this_cpu_dec(*origin->inside);
-	preempt_enable();
-	return !shut;
-}
-
-/**
- * snapbak_gate_leave() - a write that was inside has completed.
- * @origin: whose gate; device-mapper keeps the target until we return.
- *
- * Context: any; does not sleep.
- */
-void snapbak_gate_leave(struct snapbak_origin *origin)
-{
-	this_cpu_dec(*origin->inside);
-	smp_mb(); /* count before shut; pairs with the sleeper's look at the counts */
-	if (unlikely(READ_ONCE(origin->shut)))
-		wake_up_all(&snapbak_gate_wait);
-}
 
 /**
  * snapbak_gate_park() - keep a write that found the gate shut until it opens.

@@ -72,13 +72,16 @@ void snapbak_memory_free(struct snapbak_memory *m)
  * @origin_size: bytes.
  * @block_shift: the block size.
  * @nr_slots: how many.
+ * @flags: SNAPBAK_SETUP_.
  *
  * Charged to the caller's memory cgroup.
  *
  * Context: process; may sleep.
- * Return: the memory, or ERR_PTR: -EINVAL for geometry out of range, -ENOMEM, -EINTR.
+ * Return: the memory, or ERR_PTR: -EINVAL for geometry or flags out of
+ * range, -ENOMEM, -EINTR.
  */
-struct snapbak_memory *snapbak_memory_alloc(u64 origin_size, u32 block_shift, u32 nr_slots)
+struct snapbak_memory *snapbak_memory_alloc(u64 origin_size, u32 block_shift, u32 nr_slots,
+					    u32 flags)
 {
 	struct snapbak_memory *m = kzalloc(sizeof(*m), GFP_KERNEL_ACCOUNT);
 	struct snapbak_shm *geometry;
@@ -88,7 +91,7 @@ struct snapbak_memory *snapbak_memory_alloc(u64 origin_size, u32 block_shift, u3
 	if (!m)
 		return ERR_PTR(-ENOMEM);
 	geometry = &m->geometry;
-	ret = snapbak_layout_compute(geometry, origin_size, block_shift, nr_slots);
+	ret = snapbak_layout_compute(geometry, origin_size, block_shift, nr_slots, flags);
 	if (ret)
 		goto fail;
 

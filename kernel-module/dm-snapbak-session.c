@@ -149,7 +149,7 @@ int snapbak_session_setup(struct snapbak_session *s, struct snapbak_setup *arg)
 	    !arg->hold_timeout_ms || arg->hold_timeout_ms > MAX_HOLD_MS ||
 	    arg->stall_timeout_ms > MAX_HOLD_MS)
 		return -EINVAL;
-	m = snapbak_memory_alloc(s->origin->size, arg->block_shift, arg->nr_slots);
+	m = snapbak_memory_alloc(s->origin->size, arg->block_shift, arg->nr_slots, arg->flags);
 	if (IS_ERR(m))
 		return PTR_ERR(m);
 	s->slots.free = kvcalloc(arg->nr_slots, sizeof(*s->slots.free), GFP_KERNEL_ACCOUNT);

@@ -5,7 +5,8 @@
  *
  * Table: 0 SECTORS snapbak LOWER_DEV OFFSET_SECTORS
  *
- * Without a session it is a plain remap: a write costs two counts more.
+ * Without a session it is a plain remap: a write costs two counts more, and a
+ * look at the tick of its region.
  */
 #include <linux/module.h>
 #include <linux/percpu.h>
@@ -63,6 +64,7 @@ static void origin_free(struct kref *ref)
 {
 	struct snapbak_origin *origin = container_of(ref, struct snapbak_origin, ref);
 
+	kvfree(origin->heat);
 	free_percpu(origin->inside);
 	kfree(origin);
 }
@@ -84,15 +86,18 @@ static struct snapbak_origin *origin_alloc(struct dm_target *ti)
 
 	if (!origin)
 		return NULL;
+	kref_init(&origin->ref);
+	origin->size = (u64)ti->len << SECTOR_SHIFT;
+	origin->heat_shift = snapbak_heat_shift(origin->size) - SECTOR_SHIFT;
+	origin->nr_heat = snapbak_heat_regions(origin->size);
+	origin->heat = kvcalloc(origin->nr_heat, sizeof(*origin->heat), GFP_KERNEL);
 	origin->inside = alloc_percpu(int);
-	if (!origin->inside) {
-		kfree(origin);
+	if (!origin->heat || !origin->inside) {
+		snapbak_origin_put(origin);
 		return NULL;
 	}
-	kref_init(&origin->ref);
 	origin->ti = ti;
 	origin->dev = disk_devt(dm_disk(dm_table_get_md(ti->table)));
-	origin->size = (u64)ti->len << SECTOR_SHIFT;
 	spin_lock_init(&origin->lock);
 	INIT_LIST_HEAD(&origin->gated);
 	INIT_LIST_HEAD(&origin->ready);
@@ -218,19 +223,29 @@ static int map_discard(struct snapbak_session *s, struct snapbak_io *io, struct 
  * Nearly every write: no session, or its blocks are safe. Preemption off is all
  * that this needs, and cheaper than a call for rcu_read_lock().
  */
-static bool passes(struct snapbak_io *io)
+static bool passes(struct snapbak_origin *origin, struct snapbak_io *io, const struct bio *bio)
 {
 	struct snapbak_session *s;
 	bool safe = true;
 
 	rcu_read_lock_sched();
-	s = rcu_dereference_sched(io->origin->armed);
+	s = rcu_dereference_sched(origin->armed);
 	if (s) {
-		snapbak_io_blocks(io, s);
+		snapbak_io_blocks(io, bio, s);
 		safe = snapbak_safe(s, io->first, io->end);
 	}
 	rcu_read_unlock_sched();
 	return safe;
+}
+
+/* What a write has to have before anybody may keep it waiting. */
+static void may_wait(struct snapbak_io *io)
+{
+	io->session = NULL;
+	io->deadline = 0;
+	atomic_set(&io->pending, 1);
+	io->delayed = false;
+	io->waited = false;
 }
 
 /* A write some of whose blocks were pending or being captured a moment ago. */
@@ -244,7 +259,7 @@ static int map_unsafe(struct snapbak_io *io, struct bio *bio)
 	s = rcu_dereference(io->origin->armed);
 	if (!s)
 		goto out;
-	snapbak_io_blocks(io, s);
+	snapbak_io_blocks(io, bio, s);
 	if (bio_op(bio) == REQ_OP_DISCARD)
 		ret = map_discard(s, io, bio);
 	/* what is left of a discard may still have to wait for a capture */
@@ -256,6 +271,7 @@ static int map_unsafe(struct snapbak_io *io, struct bio *bio)
 		ret = DM_MAPIO_SUBMITTED;
 		goto out;
 	}
+	may_wait(io);
 	io->session = snapbak_session_get(s);
 	waits = true;
 out:
@@ -277,6 +293,17 @@ out:
 	return DM_MAPIO_REMAPPED;
 }
 
+/* Where a write goes, for whoever wants to copy that first. A discard calls for no capture. */
+static void note_write(struct snapbak_origin *origin, const struct bio *bio)
+{
+	sector_t first = bio->bi_iter.bi_sector - origin->start;
+	sector_t last = first + bio_sectors(bio) - 1;
+
+	if (bio_op(bio) != REQ_OP_DISCARD)
+		snapbak_heat_touch(origin->heat, first >> origin->heat_shift,
+				   last >> origin->heat_shift, snapbak_heat_now());
+}
+
 static int snapbak_map(struct dm_target *ti, struct bio *bio)
 {
 	struct snapbak_origin *origin = ti->private;
@@ -294,22 +321,18 @@ static int snapbak_map(struct dm_target *ti, struct bio *bio)
 		return DM_MAPIO_REMAPPED; /* a flush */
 
 	io->origin = origin;
-	io->session = NULL;
-	io->deadline = 0;
-	atomic_set(&io->pending, 1);
-	io->delayed = false;
-	io->waited = false;
-
+	note_write(origin, bio);
 	while (!snapbak_gate_enter(origin)) {
 		if (bio->bi_opf & REQ_NOWAIT) {
 			bio_wouldblock_error(bio);
 			return DM_MAPIO_SUBMITTED;
 		}
+		may_wait(io);
 		if (snapbak_gate_park(io))
 			return DM_MAPIO_SUBMITTED;
 	}
 	io->inside = true;
-	return passes(io) ? DM_MAPIO_REMAPPED : map_unsafe(io, bio);
+	return passes(origin, io, bio) ? DM_MAPIO_REMAPPED : map_unsafe(io, bio);
 }
 
 static int snapbak_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)

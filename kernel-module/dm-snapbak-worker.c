@@ -63,7 +63,7 @@ static bool enter(struct snapbak_io *io)
 	rcu_read_lock();
 	s = rcu_dereference(origin->armed);
 	if (s) {
-		snapbak_io_blocks(io, s);
+		snapbak_io_blocks(io, snapbak_io_bio(io), s);
 		if (!snapbak_safe(s, io->first, io->end))
 			io->session = snapbak_session_get(s);
 	}

@@ -41,6 +41,7 @@
 
 #include "compat/dm-snapbak-compat.h"
 #include "core/snapbak_bitmap.h"
+#include "core/snapbak_heat.h"
 #include "core/snapbak_hints.h"
 #include "core/snapbak_histogram.h"
 #include "core/snapbak_layout.h"
@@ -76,6 +77,10 @@ struct snapbak_session;
  * @session: whoever opened a session on it last; under snapbak_origins_mutex.
  * @armed: the session whose bitmap writes look at; written with the gate shut
  *	and drained (to arm) or at any time (to disarm); read under RCU.
+ * @heat: when each region was written last; by any writer, read at START, by
+ *	READ_ONCE and WRITE_ONCE alone: nothing depends on what it says.
+ * @nr_heat: regions.
+ * @heat_shift: a region's sectors, as a power of two.
  * @inside: writes between gate and completion, one count a processor.
  * @shut: the gate is shut; written under @lock, see gate.c for its order.
  * @lock: guards the two lists.
@@ -97,6 +102,10 @@ struct snapbak_origin {
 	bool suspended;
 	bool gone;
 	struct snapbak_session *session;
+
+	u32 *heat;
+	u32 nr_heat;
+	u32 heat_shift;
 
 	struct snapbak_session __rcu *armed;
 	int __percpu *inside;
@@ -277,8 +286,6 @@ struct snapbak_origin *snapbak_origin_find(dev_t dev);
 void snapbak_origin_name(struct snapbak_origin *origin, u8 *buf, size_t size);
 
 /* gate.c */
-bool snapbak_gate_enter(struct snapbak_origin *origin);
-void snapbak_gate_leave(struct snapbak_origin *origin);
 bool snapbak_gate_park(struct snapbak_io *io);
 void snapbak_gate_shut(struct snapbak_origin *origin);
 void snapbak_gate_open(struct snapbak_origin *origin);
@@ -305,7 +312,8 @@ void snapbak_queue_list(struct snapbak_origin *origin, struct list_head *list);
 void snapbak_worker(struct work_struct *work);
 
 /* memory.c */
-struct snapbak_memory *snapbak_memory_alloc(u64 origin_size, u32 block_shift, u32 nr_slots);
+struct snapbak_memory *snapbak_memory_alloc(u64 origin_size, u32 block_shift, u32 nr_slots,
+					    u32 flags);
 void snapbak_memory_free(struct snapbak_memory *m);
 int snapbak_memory_map(struct snapbak_memory *m, struct vm_area_struct *vma);
 int snapbak_memory_add_slot(struct snapbak_memory *m, struct bio *bio, u32 slot, u32 bytes);
@@ -330,6 +338,14 @@ int snapbak_start(struct snapbak_session **sessions, unsigned int nr, struct sna
 /* control.c */
 int snapbak_control_init(void);
 void snapbak_control_exit(void);
+
+/* What time it is for @heat: jiffies count from 2^32 - 300 s on, so that this is never 0. */
+static inline u32 snapbak_heat_now(void)
+{
+	u64 now = get_jiffies_64();
+
+	return (u32)(now >> (ilog2(HZ) - 2));
+}
 
 /* The session's memory, once SETUP has made it; constant from then on. */
 static inline struct snapbak_memory *snapbak_session_memory(const struct snapbak_session *s)
@@ -376,6 +392,42 @@ static inline struct bio *snapbak_io_bio(struct snapbak_io *io)
 	return dm_bio_from_per_bio_data(io, sizeof(*io));
 }
 
+/**
+ * snapbak_gate_enter() - go inside, unless the gate is shut.
+ * @origin: whose gate.
+ *
+ * Context: any; does not sleep.
+ * Return: true if inside; the caller leaves when the write has completed.
+ */
+static inline bool snapbak_gate_enter(struct snapbak_origin *origin)
+{
+	bool shut;
+
+	preempt_disable();
+	this_cpu_inc(*origin->inside);
+	smp_mb(); /* count before shut; pairs with snapbak_gate_shut() */
+	/* acquire: who finds it open again sees what was armed */
+	shut = smp_load_acquire(&origin->shut);
+	if (unlikely(shut))
+		this_cpu_dec(*origin->inside);
+	preempt_enable();
+	return !shut;
+}
+
+/**
+ * snapbak_gate_leave() - a write that was inside has completed.
+ * @origin: whose gate; device-mapper keeps the target until we return.
+ *
+ * Context: any; does not sleep.
+ */
+static inline void snapbak_gate_leave(struct snapbak_origin *origin)
+{
+	this_cpu_dec(*origin->inside);
+	smp_mb(); /* count before shut; pairs with the sleeper's look at the counts */
+	if (unlikely(READ_ONCE(origin->shut)))
+		wake_up_all(&snapbak_gate_wait);
+}
+
 /*
  * May a write to these blocks go on without more ado? Nearly always the answer
  * is yes, and the write is to one block: that way has no call and no loop.
@@ -391,9 +443,9 @@ static inline bool snapbak_safe(struct snapbak_session *s, u64 first, u64 end)
 }
 
 /* The blocks that a write touches; its bio points at the lower device already. */
-static inline void snapbak_io_blocks(struct snapbak_io *io, const struct snapbak_session *s)
+static inline void snapbak_io_blocks(struct snapbak_io *io, const struct bio *bio,
+				     const struct snapbak_session *s)
 {
-	const struct bio *bio = snapbak_io_bio(io);
 	unsigned int shift = s->memory->geometry.block_shift - SECTOR_SHIFT;
 	sector_t first = bio->bi_iter.bi_sector - io->origin->start;
 

@@ -19,6 +19,7 @@ import type { BackupStats } from './stats.js';
 
 export type { AfterThaw, BeforeFreeze, HookContext, ThawContext } from './backup/hooks.js';
 export type { BackupOptions } from './backup/options.js';
+export type { SweepOrder } from './backup/order.js';
 export type { OriginPlan } from './backup/plans.js';
 export type { BackupResult, BackupState, DiskResult } from './backup/running.js';
 export type { PointInTimeView, ViewExport } from './backup/view.js';

@@ -209,8 +209,23 @@ export interface NativePrepareOptions {
   drainTo: number;
   copyThreads: number;
   readBytes: number;
+  /** The driver is to tell its heat at START; only where it has `FEATURE_HEAT`. Default: no. */
+  heat?: boolean;
   /** Called on the JavaScript thread. */
   onNotice(notice: NativeNotice): void;
+}
+
+/** `SNAPBAK_F_HEAT` of `NativeOriginInfo.features`: the driver keeps account of when regions were written. */
+export const FEATURE_HEAT = 2 ** 9;
+
+/** When each region of the origin was written last; see "Heat" in snapbak.h. */
+export interface NativeHeat {
+  /** Bytes, a power of two from 64 KiB on; the last region may be shorter. */
+  regionSize: number;
+  /** The tick of START. `now` minus a region's is its age, modulo 2^32; a tick is an eighth to a quarter of a second. */
+  now: number;
+  /** A region each, 0 where it was never written; empty where the driver was not asked. */
+  ticks: Uint32Array;
 }
 
 /** How the driver slows down writes that need a capture; see kernel-module/core/snapbak_throttle.h. */
@@ -244,6 +259,8 @@ export interface NativeSession {
   hint(extents: FlatExtents): Promise<void>;
   /** Hints that came since the last call, the oldest first; only the newest 256. */
   takeHints(): FlatExtents;
+  /** As of START, from then on. */
+  heat(): NativeHeat;
   /** SETUP, buffers, threads, pending bits. */
   prepare(options: NativePrepareOptions): Promise<void>;
   /** START. */

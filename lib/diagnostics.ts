@@ -33,8 +33,8 @@ export interface LogRecord {
   /** The backup's id (empty: it is about none), and the origin, as it was named. */
   id: string;
   origin: string;
-  /** The kind of event that it tells of; `blocks`: of a block list that was compiled. */
-  event: BackupEvent['event'] | 'blocks';
+  /** The kind of event that it tells of; `blocks`: of a block list that was compiled; `order`: of what is copied first. */
+  event: BackupEvent['event'] | 'blocks' | 'order';
   /** Of an error: `ERR_SNAPBAK_…`. */
   code?: string;
   /** Negative errno, where there is one. */
@@ -62,10 +62,12 @@ export function publish(id: string, origin: string, event: BackupEvent): void {
   } satisfies LogRecord);
 }
 
-/** Tells the log of a block list. */
-export function log(told: Pick<LogRecord, 'level' | 'message' | 'origin'>): void {
+/** Tells the log of a block list, or of an order. */
+export function log(
+  told: Pick<LogRecord, 'level' | 'message' | 'origin'> & { event?: 'blocks' | 'order' },
+): void {
   if (!logs.hasSubscribers) return;
-  logs.publish({ ...told, time: Date.now(), id: '', event: 'blocks' } satisfies LogRecord);
+  logs.publish({ event: 'blocks', ...told, time: Date.now(), id: '' } satisfies LogRecord);
 }
 
 /** Progress, and a spill that went well, belong in figures. */

@@ -31,6 +31,7 @@ export {
   type HookContext,
   type OriginPlan,
   type PointInTimeView,
+  type SweepOrder,
   startBackup,
   type ThawContext,
   type ViewExport,

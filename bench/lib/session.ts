@@ -40,8 +40,9 @@ export class Session {
     process.kill(this.pid, 'SIGSTOP');
   }
 
+  /** Nothing if it has ended meanwhile, as it does by itself after the backup. */
   wake(): void {
-    process.kill(this.pid, 'SIGCONT');
+    this.#child.process.kill('SIGCONT');
   }
 
   /** Lets the sweep go. */

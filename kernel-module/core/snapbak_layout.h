@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 int snapbak_layout_compute(struct snapbak_shm *shm, __u64 origin_size, __u32 block_shift,
-			   __u32 nr_slots);
+			   __u32 nr_slots, __u32 flags);
 #ifndef __KERNEL__
 int snapbak_layout_check(const struct snapbak_shm *shm, __u64 map_size);
 #endif

@@ -13,6 +13,7 @@ import type { PreparedTarget, TargetContext } from '../target/target.js';
 import { abortedError } from './failure.js';
 import type { Instant } from './hooks.js';
 import { type CheckedOptions, defaultContainerBytes } from './options.js';
+import { copiedFirst, wantsHeat } from './order.js';
 import type { DiskPlan } from './plans.js';
 import { type Resources, release, remembering } from './resources.js';
 import { type Begun, RunningBackup } from './running.js';
@@ -118,6 +119,7 @@ export class Disk {
         drainTo: this.#watermarks.drainTo,
         copyThreads: COPY_THREADS,
         readBytes: READ_BYTES,
+        heat: wantsHeat(this.#options.order, this.#info),
         onNotice: (notice) => this.#notices.receive(notice),
       });
     } catch (error) {
@@ -164,9 +166,11 @@ export class Disk {
 
   /** The backup of this origin; call `begin()` of it, then `passNotices()`. */
   run(beginning: Beginning): RunningBackup {
-    const { latencyGoal, maxDelay, holdTimeout, stallTimeout } = this.#options;
+    const { latencyGoal, maxDelay, holdTimeout, stallTimeout, order } = this.#options;
+    const list = this.#used?.list ?? this.#resources.list;
     return new RunningBackup({
       ...this.#resources,
+      first: copiedFirst(order, this.#resources, list, this.spec),
       ...this.#used,
       ...this.#instant,
       ...beginning,

@@ -13,6 +13,7 @@ import type { CustomTarget } from '../target/custom-target.js';
 import type { BackupTarget } from '../target/target.js';
 import { targetFrom } from '../target/target-from.js';
 import type { AfterThaw, BeforeFreeze } from './hooks.js';
+import type { SweepOrder } from './order.js';
 import { checkPlans, type DiskPlan, type OriginPlan } from './plans.js';
 
 /** What to back up, where to, and what to give up first when it gets tight. */
@@ -48,6 +49,13 @@ export interface BackupOptions {
   container?: Container | readonly Container[];
   /** Unit of tracking in bytes: a power of two from 4 KiB to 1 MiB. Default: 64 KiB. */
   blockSize?: number;
+  /**
+   * `ascending` (default), or `hot-first`: what was written most lately, by the
+   * driver's own account since it has the origin, is copied first, so that
+   * fewer writes need a capture. What is asked for by `prioritize()` or a hint
+   * goes before either.
+   */
+  order?: SweepOrder;
   /**
    * The most that the sweep copies, bytes a second, of all origins together.
    * Default: no limit. What writers cause (captures and wanted blocks) is copied as fast as the
@@ -125,6 +133,7 @@ export interface CheckedOptions {
   several: boolean;
   target: BackupTarget;
   blockSize: number;
+  order: SweepOrder;
   rate: number | undefined;
   latencyGoal: LatencyGoal;
   watermarks: Watermarks | undefined;
@@ -156,6 +165,7 @@ const KNOWN = [
   'blocks',
   'container',
   'blockSize',
+  'order',
   'rate',
   'latencyGoal',
   'watermarks',
@@ -176,7 +186,7 @@ export function checkOptions(options: BackupOptions): CheckedOptions {
   expectOptions('options', options, KNOWN);
   const { blockSize = 65_536, latencyGoal = 'auto', maxDelay = 1000, startTimeout = 10_000 } = options;
   const { holdTimeout = 30_000, onFull = 'break', stallTimeout = 60_000 } = options;
-  const { beforeFreeze, afterThaw, hookTimeout = 30_000 } = options;
+  const { beforeFreeze, afterThaw, hookTimeout = 30_000, order = 'ascending' } = options;
   const disks = checkPlans(options);
   const target = targetFrom(options.target);
   if (options.origins !== undefined && target.prepareGroup === undefined) {
@@ -188,6 +198,7 @@ export function checkOptions(options: BackupOptions): CheckedOptions {
   if (!Number.isInteger(Math.log2(blockSize))) {
     throw new RangeError(`options.blockSize must be a power of two, not ${blockSize}`);
   }
+  expectOneOf('options.order', order, ['ascending', 'hot-first']);
   checkRate('options.rate', options.rate);
   checkLatencyGoal('options.latencyGoal', latencyGoal);
   expectInteger('options.maxDelay', maxDelay, 0, 1000);
@@ -206,6 +217,7 @@ export function checkOptions(options: BackupOptions): CheckedOptions {
     several: options.origins !== undefined,
     target,
     blockSize,
+    order,
     rate: options.rate,
     latencyGoal,
     watermarks: options.watermarks,

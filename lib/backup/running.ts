@@ -71,6 +71,8 @@ export interface Begun extends Resources, Instant {
   thawed: Promise<SnapbakError | undefined>;
   /** What was found out about the blocks that are used. */
   blocksEvent?: BlocksEvent | undefined;
+  /** What of the list is copied before the rest. */
+  first?: Iterable<Extent> | undefined;
   rate: number | undefined;
   latencyGoal: LatencyGoal;
   origin: Origin;
@@ -140,6 +142,7 @@ export class RunningBackup {
     });
     this.#scheduler = new Scheduler({
       blocks: begun.list,
+      first: begun.first,
       blockSize,
       size: info.size,
       rate: begun.rate,

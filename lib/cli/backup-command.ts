@@ -3,7 +3,7 @@
  */
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { startBackup } from '../backup.js';
+import { type SweepOrder, startBackup } from '../backup.js';
 import type { Watermarks } from '../container/watermarks.js';
 import type { LatencyGoal } from '../scheduler/governor.js';
 import { deviceTarget } from '../target/device-target.js';
@@ -30,6 +30,7 @@ interface Flags {
   container?: string[];
   blocks: string;
   blockSize: number;
+  order: SweepOrder;
   rate?: number;
   latencyGoal: LatencyGoal;
   watermarks?: Watermarks;
@@ -102,6 +103,11 @@ export function registerBackup(program: Command, cli: Cli): void {
       new Option('--block-size <size>', 'unit of tracking, a power of two from 4K to 1M')
         .argParser(blockSizeValue)
         .default(65_536, '64K'),
+    )
+    .addOption(
+      new Option('--order <order>', 'hot-first: what was written most lately is copied first')
+        .choices(['ascending', 'hot-first'])
+        .default('ascending'),
     )
     .option(
       '--rate <size>',
@@ -191,6 +197,7 @@ async function runBackup(
     hookTimeout,
     ...(flags.watermarks === undefined ? {} : { watermarks: flags.watermarks }),
     blockSize,
+    order: flags.order,
     rate,
     latencyGoal,
     maxDelay,

@@ -6,8 +6,9 @@
  * The order: wanted blocks (a write is held for them; the copy threads take
  * them on their own, before everything here), prioritised extents as they
  * came, hints of other processes (the newest first, with a bounded share), then
- * the block list ascending. When the list is through and blocks are
- * still pending, it starts over; handing out a block twice is harmless.
+ * the block list: what is to come first of it, then all of it ascending. When the
+ * list is through and blocks are still pending, it starts over, ascending;
+ * handing out a block twice is harmless.
  *
  * The rate counts the pending bytes handed out here; what is safe already
  * costs nothing. Captures and wanted blocks are the writers' doing and are
@@ -43,6 +44,8 @@ const MAX_PIECES = 16_384;
 
 export interface SchedulerOptions {
   blocks: BlockList;
+  /** Of these, what comes first, in this order: whole blocks. Default: nothing. */
+  first?: Iterable<Extent> | undefined;
   blockSize: number;
   /** Bytes of the device. */
   size: number;
@@ -90,7 +93,7 @@ export class Scheduler {
     this.#wishes = new Wishes(this.#blocks, options.blockSize, options.size);
     const { blockSize, size, nextPending = (offset) => offset } = options;
     this.#hints = new Hints({ blockSize, size, nextPending });
-    this.#list = new Cursor(this.#blocks, options.blockSize);
+    this.#list = new Cursor(inTurn(options.first ?? [], this.#blocks), options.blockSize);
     this.setRate(options.rate);
   }
 
@@ -283,4 +286,8 @@ export class Scheduler {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
   }
+}
+
+function* inTurn(...lists: Iterable<Extent>[]): Generator<Extent> {
+  for (const list of lists) yield* list;
 }

@@ -68,6 +68,16 @@ Napi::Object CountersObject(Napi::Env env, const uint64_t* counters) {
   return object;
 }
 
+Napi::Object HeatObject(Napi::Env env, const HeatPicture& heat) {
+  auto ticks = Napi::Uint32Array::New(env, heat.ticks.size());
+  std::copy(heat.ticks.begin(), heat.ticks.end(), ticks.Data());
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("regionSize", Num(env, heat.region_size));
+  object.Set("now", Napi::Number::New(env, heat.now));
+  object.Set("ticks", ticks);
+  return object;
+}
+
 Napi::Object HistogramsObject(Napi::Env env, const CopyStats& stats) {
   static constexpr struct {
     const char* name;

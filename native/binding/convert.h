@@ -71,6 +71,7 @@ const char* StateName(uint32_t state);
 const char* ReasonName(uint32_t reason);
 const char* DriverName(uint32_t driver);
 Napi::Object CountersObject(Napi::Env env, const uint64_t* counters);
+Napi::Object HeatObject(Napi::Env env, const HeatPicture& heat);
 Napi::Object StatsObject(Napi::Env env, const CopyStats& stats);
 Napi::Object StatusObject(Napi::Env env, const snapbak_status& status);
 Napi::Object InfoObject(Napi::Env env, const snapbak_query& query, const snapbak_open& open);

@@ -80,6 +80,7 @@ Outcome SessionCore::Prepare(Setup setup) {
   request.on_full = setup.on_full;
   request.hold_timeout_ms = setup.hold_timeout_ms;
   request.stall_timeout_ms = setup.stall_timeout_ms;
+  request.flags = setup.heat ? SNAPBAK_SETUP_HEAT : 0;
   const int ret = driver_->Setup(&request, &memory_);
   if (ret != 0) return {ret, "setup"};
   setup_ = std::move(setup);

@@ -38,6 +38,7 @@ class SessionCore {
     uint32_t on_full = SNAPBAK_ON_FULL_BREAK;
     uint64_t hold_timeout_ms = 0;
     uint64_t stall_timeout_ms = 0;
+    bool heat = false;  // the driver has SNAPBAK_F_HEAT
     std::vector<Extent> listed;
     std::shared_ptr<Target> target;
     std::shared_ptr<JsTarget> js_target;  // `target` again, if it is one

@@ -62,6 +62,7 @@ SessionCore::Setup ToSetup(const Napi::Object& options, AddonData* data) {
   setup.on_full = on_full == "hold" ? SNAPBAK_ON_FULL_HOLD : SNAPBAK_ON_FULL_BREAK;
   setup.hold_timeout_ms = ToU64(options.Get("holdTimeoutMs"), "holdTimeoutMs");
   setup.stall_timeout_ms = ToU64(options.Get("stallTimeoutMs"), "stallTimeoutMs");
+  setup.heat = ToBool(options.Get("heat"));
   setup.listed = ToExtents(options.Get("listed"), "listed");
   setup.checksums = DuplicateFd(options.Get("checksumsFd"), "checksumsFd");
 
@@ -101,6 +102,7 @@ Napi::Function SessionWrap::Define(Napi::Env env) {
                          InstanceMethod<&SessionWrap::Status>("status"),
                          InstanceMethod<&SessionWrap::Hint>("hint"),
                          InstanceMethod<&SessionWrap::TakeHints>("takeHints"),
+                         InstanceMethod<&SessionWrap::Heat>("heat"),
                          InstanceMethod<&SessionWrap::Prepare>("prepare"),
                          InstanceMethod<&SessionWrap::Start>("start"),
                          InstanceMethod<&SessionWrap::StartTogether>("startTogether"),
@@ -205,6 +207,12 @@ Napi::Value SessionWrap::TakeHints(const Napi::CallbackInfo& info) {
   std::vector<Extent> hints;
   core_->WithCopy([&](CopySession* copy) { hints = copy->TakeHints(); });
   return FlatExtents(info.Env(), hints);
+}
+
+Napi::Value SessionWrap::Heat(const Napi::CallbackInfo& info) {
+  HeatPicture heat;
+  core_->WithCopy([&](CopySession* copy) { heat = copy->Heat(); });
+  return HeatObject(info.Env(), heat);
 }
 
 Napi::Value SessionWrap::Prepare(const Napi::CallbackInfo& info) {

@@ -31,6 +31,7 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap>, public Stoppable {
   Napi::Value Status(const Napi::CallbackInfo& info);
   Napi::Value Hint(const Napi::CallbackInfo& info);
   Napi::Value TakeHints(const Napi::CallbackInfo& info);
+  Napi::Value Heat(const Napi::CallbackInfo& info);
   Napi::Value Prepare(const Napi::CallbackInfo& info);
   Napi::Value Start(const Napi::CallbackInfo& info);
   Napi::Value StartTogether(const Napi::CallbackInfo& info);

@@ -279,6 +279,18 @@ GroupStart::End CopySession::StartTogether(GroupStart* group, snapbak_start* sta
   return impl_->StartTogether(group, start);
 }
 std::vector<Extent> CopySession::TakeHints() { return impl_->state_.hints.Take(); }
+HeatPicture CopySession::Heat() const {
+  const SharedMemory& memory = *impl_->state_.memory;
+  const __u32* area = memory.heat();
+  HeatPicture picture;
+  if (area == nullptr) return picture;
+  picture.now = snapbak_load_acquire(&memory.header()->heat_now);
+  if (picture.now == 0) return picture;
+  picture.region_size = 1ull << memory.geometry().heat_shift;
+  picture.ticks.resize(memory.geometry().nr_heat);
+  for (size_t i = 0; i < picture.ticks.size(); i++) picture.ticks[i] = snapbak_load_relaxed(&area[i]);
+  return picture;
+}
 uint64_t CopySession::NextPending(uint64_t first, uint64_t end) const {
   end = std::min(end, impl_->state_.nr_blocks);
   return first < end ? snapbak_bitmap_next_set(impl_->state_.memory->bitmap(), first, end) : end;

@@ -105,6 +105,13 @@ struct CopyStats {
   bool memory_locked;
 };
 
+// When regions of the origin were written last; see "Heat" in snapbak.h.
+struct HeatPicture {
+  uint64_t region_size = 0;     // bytes; the last region may be shorter
+  uint32_t now = 0;             // the tick of the picture
+  std::vector<uint32_t> ticks;  // a region each
+};
+
 class CopySession {
  public:
   // Everything given here outlives the session; `tiers` and `checksums` may be
@@ -133,6 +140,8 @@ class CopySession {
   // What other processes would have copied next, since the last call; the oldest
   // first. Bounded: only the newest are kept. Inside the origin, and nothing more.
   std::vector<Extent> TakeHints();
+  // As of Start(); without regions before it, or where the shared memory has no heat area.
+  HeatPicture Heat() const;
   // The first pending block at or after `first`, or `end`.
   uint64_t NextPending(uint64_t first, uint64_t end) const;
   uint32_t block_size() const;

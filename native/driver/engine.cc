@@ -71,7 +71,7 @@ int Engine::Open(const std::string& path, const EngineOptions& options, std::uni
 }
 
 Engine::Engine(LowerDevice lower, const EngineOptions& options)
-    : lower_(std::move(lower)), options_(options) {}
+    : lower_(std::move(lower)), options_(options), heat_(lower_.size()) {}
 
 Engine::~Engine() { Close(); }
 
@@ -121,6 +121,7 @@ int Engine::Write(const void* data, uint32_t length, uint64_t offset, bool fua) 
   if (options_.read_only) return -EROFS;
   int ret = CheckRange(offset, length);
   if (ret != 0 || length == 0) return ret;
+  heat_.Touch(offset, length);
   const Capture::Clock::time_point arrival = Arrival();
   WriteGate::Ticket ticket(&gate_);
   Capture* capture = armed_.load(std::memory_order_acquire);
@@ -134,6 +135,7 @@ int Engine::WriteZeroes(uint64_t offset, uint64_t length, const ZeroOptions& opt
   if (options_.read_only) return -EROFS;
   int ret = CheckRange(offset, length);
   if (ret != 0 || length == 0) return ret;
+  heat_.Touch(offset, length);
   const Capture::Clock::time_point arrival = Arrival();
   WriteGate::Ticket ticket(&gate_);
   Capture* capture = armed_.load(std::memory_order_acquire);
@@ -174,7 +176,8 @@ int Engine::HandleQuery(snapbak_query* query) {
   query->min_block_shift = SNAPBAK_MIN_BLOCK_SHIFT;
   query->max_block_shift = SNAPBAK_MAX_BLOCK_SHIFT;
   query->features = SNAPBAK_F_DISCARD | SNAPBAK_F_WRITE_ZEROES | SNAPBAK_F_HOLD_POLICY | SNAPBAK_F_THROTTLE |
-                    SNAPBAK_F_WATCHDOG | SNAPBAK_F_HISTOGRAMS | SNAPBAK_F_HINTS | SNAPBAK_F_STOP_WRITES;
+                    SNAPBAK_F_WATCHDOG | SNAPBAK_F_HISTOGRAMS | SNAPBAK_F_HINTS | SNAPBAK_F_STOP_WRITES |
+                    SNAPBAK_F_HEAT;
   CopyName(query->version, kVersion);
   return 0;
 }
@@ -222,7 +225,7 @@ int Engine::HandleOpen(uint64_t owner, snapbak_open* open, UniqueFd* lower) {
 
 int Engine::HandleSetup(uint64_t owner, snapbak_setup* setup, UniqueFd* memory_fd, UniqueFd* wake_fd) {
   if (setup->size != sizeof *setup || setup->on_full > SNAPBAK_ON_FULL_HOLD || setup->hold_timeout_ms == 0 ||
-      setup->hold_timeout_ms > kMaxHoldMs || setup->stall_timeout_ms > kMaxHoldMs ||
+      setup->hold_timeout_ms > kMaxHoldMs || setup->stall_timeout_ms > kMaxHoldMs || setup->pad0 != 0 ||
       !AllZero(setup->reserved)) {
     return -EINVAL;
   }
@@ -236,7 +239,8 @@ int Engine::HandleSetup(uint64_t owner, snapbak_setup* setup, UniqueFd* memory_f
   // Nobody but request_mutex_'s holder replaces session_, so its parts can be
   // made without the lock that STATUS and KICK need.
   SharedMemory memory;
-  int ret = SharedMemory::Create(size(), setup->block_shift, setup->nr_slots, options_.driver, &memory);
+  int ret = SharedMemory::Create(size(), setup->block_shift, setup->nr_slots, setup->flags, options_.driver,
+                                 &memory);
   if (ret != 0) return ret;
   UniqueFd wake;
   ret = MakeWakePair(&wake, wake_fd);
@@ -283,6 +287,8 @@ int Engine::HandleStart(uint64_t owner, snapbak_start* start) {
   const uint64_t arm_ns = Now(CLOCK_MONOTONIC) - session_->shut_at;
   header->arm_ns = arm_ns;
   gate_.Open();
+  // No write waits for it; only request_mutex_'s holder replaces session_.
+  heat_.Publish(&session_->memory);
 
   std::lock_guard<std::mutex> lock(control_mutex_);
   session_->state = SNAPBAK_STATE_ARMED;

@@ -16,6 +16,7 @@
 #include <string>
 
 #include "capture.h"
+#include "heat_map.h"
 #include "lower_device.h"
 #include "shared_memory.h"
 #include "write_gate.h"
@@ -92,6 +93,7 @@ class Engine {
 
   LowerDevice lower_;
   const EngineOptions options_;
+  HeatMap heat_;
   WriteGate gate_;
   // The armed session's capture, or null. Written with the gate shut and
   // drained; read by writers inside the gate.

@@ -105,11 +105,11 @@ void SharedMemory::Unmap() {
   size_ = 0;
 }
 
-int SharedMemory::Create(uint64_t origin_size, uint32_t block_shift, uint32_t nr_slots, uint32_t driver,
-                         SharedMemory* out) {
+int SharedMemory::Create(uint64_t origin_size, uint32_t block_shift, uint32_t nr_slots, uint32_t flags,
+                         uint32_t driver, SharedMemory* out) {
   SharedMemory memory;
   snapbak_shm& geometry = memory.geometry_;
-  int ret = snapbak_layout_compute(&geometry, origin_size, block_shift, nr_slots);
+  int ret = snapbak_layout_compute(&geometry, origin_size, block_shift, nr_slots, flags);
   if (ret != 0) return ret;
   geometry.magic = SNAPBAK_MAGIC;
   geometry.abi_version = SNAPBAK_ABI_VERSION;

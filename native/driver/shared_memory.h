@@ -20,10 +20,10 @@ class SharedMemory {
   ~SharedMemory();
 
   // Driver: a new sealed memory with the fixed header fields filled in and
-  // every page present, so that no capture faults. 0 or -errno (-ENOMEM,
-  // -EINVAL for geometry out of range).
-  static int Create(uint64_t origin_size, uint32_t block_shift, uint32_t nr_slots, uint32_t driver,
-                    SharedMemory* out);
+  // every page present, so that no capture faults. `flags`: SNAPBAK_SETUP_. 0 or
+  // -errno (-ENOMEM, -EINVAL for geometry or flags out of range).
+  static int Create(uint64_t origin_size, uint32_t block_shift, uint32_t nr_slots, uint32_t flags,
+                    uint32_t driver, SharedMemory* out);
 
   // Library: maps `fd` and checks the header against its own numbers. 0 or
   // -errno (-EPROTO for rubbish, -EPROTONOSUPPORT for another version).
@@ -43,6 +43,10 @@ class SharedMemory {
   // The geometry as it was checked; later changes in the header do not matter.
   const snapbak_shm& geometry() const { return geometry_; }
   __u64* bitmap() const { return reinterpret_cast<__u64*>(base_ + geometry_.bitmap_off); }
+  // The heat area, or null where none was asked for.
+  __u32* heat() const {
+    return geometry_.heat_off == 0 ? nullptr : reinterpret_cast<__u32*>(base_ + geometry_.heat_off);
+  }
   uint8_t* slot(uint32_t index) const {
     return base_ + geometry_.slots_off + (static_cast<uint64_t>(index) << geometry_.block_shift);
   }

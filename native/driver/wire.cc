@@ -25,7 +25,7 @@ bool ReservedAreZero(uint32_t cmd, const WireBody& body) {
     case SNAPBAK_IOC_OPEN:
       return AllZero(body.open.reserved);
     case SNAPBAK_IOC_SETUP:
-      return AllZero(body.setup.reserved);
+      return body.setup.pad0 == 0 && AllZero(body.setup.reserved);
     case SNAPBAK_IOC_START:
       return AllZero(body.start.reserved);
     case SNAPBAK_IOC_FINISH:

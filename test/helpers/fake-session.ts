@@ -6,6 +6,7 @@ import type {
   NativeBinding,
   NativeCounters,
   NativeExportable,
+  NativeHeat,
   NativeNotice,
   NativeOrigin,
   NativeOriginInfo,
@@ -148,6 +149,7 @@ export class FakeSession implements NativeSession {
 
   async start(timeoutMs: number) {
     await this.#step('start', `${timeoutMs}`);
+    this.onStart?.();
     return { startTime: this.startTime, armNs: 1_500_000, freezeNs: 2_500_000 };
   }
 
@@ -174,6 +176,15 @@ export class FakeSession implements NativeSession {
 
   takeHints(): Float64Array {
     return Float64Array.from(this.hints.splice(0));
+  }
+
+  /** Called at START. */
+  onStart: (() => void) | undefined;
+  /** What `heat()` answers. */
+  heated: NativeHeat = { regionSize: 0, now: 0, ticks: new Uint32Array() };
+
+  heat(): NativeHeat {
+    return this.heated;
   }
 
   nextPending(offset: number): number {

@@ -201,7 +201,8 @@ class NoticeLog {
 class FakeDriver : public Driver {
  public:
   FakeDriver(uint64_t size, uint32_t block_shift, uint32_t nr_slots) : wake_(eventfd(0, EFD_CLOEXEC)) {
-    EXPECT_EQ(0, SharedMemory::Create(size, block_shift, nr_slots, SNAPBAK_DRIVER_EMBEDDED, &mine));
+    EXPECT_EQ(0, SharedMemory::Create(size, block_shift, nr_slots, SNAPBAK_SETUP_HEAT,
+                                      SNAPBAK_DRIVER_EMBEDDED, &mine));
     EXPECT_EQ(0, SharedMemory::Adopt(UniqueFd(dup(mine.fd())), &library));
     events_ = mine.EventRing();
     free_ = mine.FreeRing();

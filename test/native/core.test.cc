@@ -122,7 +122,7 @@ TEST(Layout, AreasFollowEachOtherAlignedAndLargeEnough) {
   for (const uint64_t size : {1ull, 4096ull, 65537ull, 1ull << 30, (64ull << 40) + 5}) {
     for (uint32_t shift = SNAPBAK_MIN_BLOCK_SHIFT; shift <= SNAPBAK_MAX_BLOCK_SHIFT; ++shift) {
       auto shm = std::make_unique<snapbak_shm>();
-      ASSERT_EQ(snapbak_layout_compute(shm.get(), size, shift, 100), 0);
+      ASSERT_EQ(snapbak_layout_compute(shm.get(), size, shift, 100, 0), 0);
       EXPECT_EQ(shm->nr_blocks, (size + (1ull << shift) - 1) >> shift);
       EXPECT_EQ(shm->bitmap_off % SNAPBAK_PAGE, 0u);
       EXPECT_GE(shm->event_off, shm->bitmap_off + (shm->nr_blocks + 7) / 8);
@@ -130,23 +130,33 @@ TEST(Layout, AreasFollowEachOtherAlignedAndLargeEnough) {
       EXPECT_GE(shm->slots_off, shm->free_off + shm->nr_free * sizeof(__u32));
       EXPECT_EQ(shm->slots_off % SNAPBAK_PAGE, 0u);
       EXPECT_EQ(shm->map_size, shm->slots_off + (100ull << shift));
+      EXPECT_EQ(shm->heat_off, 0u);
+
+      const uint64_t without = shm->slots_off;
+      ASSERT_EQ(snapbak_layout_compute(shm.get(), size, shift, 100, SNAPBAK_SETUP_HEAT), 0);
+      EXPECT_EQ(shm->heat_off, without);
+      EXPECT_EQ(shm->slots_off % SNAPBAK_PAGE, 0u);
+      EXPECT_GE(shm->slots_off, shm->heat_off + shm->nr_heat * sizeof(__u32));
+      EXPECT_LE(shm->slots_off, without + 256 * 1024);
+      EXPECT_EQ(shm->map_size, shm->slots_off + (100ull << shift));
     }
   }
 }
 
 TEST(Layout, RefusesGeometryOutOfRange) {
   auto shm = std::make_unique<snapbak_shm>();
-  EXPECT_EQ(snapbak_layout_compute(shm.get(), 0, 16, 1), -EINVAL);
-  EXPECT_EQ(snapbak_layout_compute(shm.get(), ~0ull, 16, 1), -EINVAL);
-  EXPECT_EQ(snapbak_layout_compute(shm.get(), 4096, 11, 1), -EINVAL);
-  EXPECT_EQ(snapbak_layout_compute(shm.get(), 4096, 21, 1), -EINVAL);
-  EXPECT_EQ(snapbak_layout_compute(shm.get(), 4096, 16, 0), -EINVAL);
-  EXPECT_EQ(snapbak_layout_compute(shm.get(), 4096, 16, SNAPBAK_MAX_SLOTS + 1), -EINVAL);
+  EXPECT_EQ(snapbak_layout_compute(shm.get(), 0, 16, 1, 0), -EINVAL);
+  EXPECT_EQ(snapbak_layout_compute(shm.get(), ~0ull, 16, 1, 0), -EINVAL);
+  EXPECT_EQ(snapbak_layout_compute(shm.get(), 4096, 11, 1, 0), -EINVAL);
+  EXPECT_EQ(snapbak_layout_compute(shm.get(), 4096, 21, 1, 0), -EINVAL);
+  EXPECT_EQ(snapbak_layout_compute(shm.get(), 4096, 16, 0, 0), -EINVAL);
+  EXPECT_EQ(snapbak_layout_compute(shm.get(), 4096, 16, SNAPBAK_MAX_SLOTS + 1, 0), -EINVAL);
+  EXPECT_EQ(snapbak_layout_compute(shm.get(), 4096, 16, 1, SNAPBAK_SETUP_HEAT << 1), -EINVAL);
 }
 
 TEST(Layout, TheCheckFindsEveryChangedNumber) {
   auto good = std::make_unique<snapbak_shm>();
-  ASSERT_EQ(snapbak_layout_compute(good.get(), 1 << 30, 16, 64), 0);
+  ASSERT_EQ(snapbak_layout_compute(good.get(), 1 << 30, 16, 64, SNAPBAK_SETUP_HEAT), 0);
   good->magic = SNAPBAK_MAGIC;
   good->abi_version = SNAPBAK_ABI_VERSION;
   ASSERT_EQ(snapbak_layout_check(good.get(), good->map_size), 0);

@@ -80,7 +80,8 @@ class FakeModule {
 
   int Setup(snapbak_setup* setup) {
     snapbak_shm shm{};
-    EXPECT_EQ(0, snapbak_layout_compute(&shm, kSize, setup->block_shift, setup->nr_slots + extra_slots));
+    EXPECT_EQ(0, snapbak_layout_compute(&shm, kSize, setup->block_shift, setup->nr_slots + extra_slots,
+                                        setup->flags));
     shm.magic = magic;
     shm.abi_version = SNAPBAK_ABI_VERSION;
     shm.driver = SNAPBAK_DRIVER_KERNEL;

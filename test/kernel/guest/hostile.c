@@ -83,6 +83,7 @@ static void draw_request(struct random *random, unsigned long command, __u64 *ar
 			.nr_slots = (__u32)random_below(random, 9),
 			.on_full = (__u32)random_below(random, 3),
 			.hold_timeout_ms = random_below(random, 60),
+			.flags = (__u32)random_below(random, 3),
 		};
 	if (command == SNAPBAK_IOC_START) {
 		struct snapbak_start *start = (struct snapbak_start *)argument;
@@ -292,6 +293,7 @@ static void attack_by_session(struct random *random)
 		.nr_slots = 1 + (__u32)random_below(random, 16),
 		.on_full = (__u32)random_below(random, 2),
 		.hold_timeout_ms = 1 + random_below(random, 100),
+		.flags = random_below(random, 2) ? SNAPBAK_SETUP_HEAT : 0,
 	};
 	struct session session, *sessions[] = { &session };
 	struct snapbak_start reply;

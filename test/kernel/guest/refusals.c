@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -140,15 +141,16 @@ static void geometry(const char *origin)
 		struct session_geometry geometry;
 		int want;
 	} cases[] = {
-		{ "blocks too small", { 11, 4, 0, 1000, 0 }, -EINVAL },
-		{ "blocks too large", { 21, 4, 0, 1000, 0 }, -EINVAL },
-		{ "no slots", { 16, 0, 0, 1000, 0 }, -EINVAL },
-		{ "too many slots", { 12, SNAPBAK_MAX_SLOTS + 1, 0, 1000, 0 }, -EINVAL },
-		{ "more memory than there is", { 20, SNAPBAK_MAX_SLOTS, 0, 1000, 0 }, -ENOMEM },
-		{ "an unknown policy", { 16, 4, 2, 1000, 0 }, -EINVAL },
-		{ "no patience", { 16, 4, 0, 0, 0 }, -EINVAL },
-		{ "patience of more than a day", { 16, 4, 0, 86400001, 0 }, -EINVAL },
-		{ "a watchdog that sleeps for more than a day", { 16, 4, 0, 1000, 86400001 }, -EINVAL },
+		{ "blocks too small", { 11, 4, 0, 1000, 0, 0 }, -EINVAL },
+		{ "blocks too large", { 21, 4, 0, 1000, 0, 0 }, -EINVAL },
+		{ "no slots", { 16, 0, 0, 1000, 0, 0 }, -EINVAL },
+		{ "too many slots", { 12, SNAPBAK_MAX_SLOTS + 1, 0, 1000, 0, 0 }, -EINVAL },
+		{ "more memory than there is", { 20, SNAPBAK_MAX_SLOTS, 0, 1000, 0, 0 }, -ENOMEM },
+		{ "an unknown policy", { 16, 4, 2, 1000, 0, 0 }, -EINVAL },
+		{ "no patience", { 16, 4, 0, 0, 0, 0 }, -EINVAL },
+		{ "patience of more than a day", { 16, 4, 0, 86400001, 0, 0 }, -EINVAL },
+		{ "a watchdog that sleeps for more than a day", { 16, 4, 0, 1000, 86400001, 0 }, -EINVAL },
+		{ "a flag that nobody knows", { 16, 4, 0, 1000, 0, SNAPBAK_SETUP_HEAT << 1 }, -EINVAL },
 	};
 	struct session session;
 	size_t i;
@@ -378,6 +380,69 @@ static void hinting(const char *origin)
 	close(other);
 }
 
+#define REGION (1ULL << SNAPBAK_MIN_HEAT_SHIFT)
+#define REGIONS 64
+
+/* What the driver tells at START of when regions were written, whatever the library wrote there before. */
+static void take_heat(const char *origin, __u32 *ticks)
+{
+	struct session_geometry geometry = small;
+	struct session session;
+	struct snapbak_shm *shm;
+	__u32 *area, now;
+
+	geometry.flags = SNAPBAK_SETUP_HEAT;
+	expect("OPEN for heat", session_open(&session, origin), 0);
+	expect("SETUP with heat", session_setup(&session, &geometry), 0);
+	shm = session.shm;
+	area = (__u32 *)((char *)shm + shm->heat_off);
+	expect("regions", shm->nr_heat == REGIONS && shm->heat_shift == SNAPBAK_MIN_HEAT_SHIFT, 1);
+	expect("heat before START", (int)shm->heat_now, 0);
+	memset(area, 0xff, REGIONS * sizeof(*area));
+	shm->heat_off = ~0ULL;
+	shm->nr_heat = ~0u;
+	shm->heat_shift = ~0u;
+	expect("START with heat", start_with(&session, 1000, 0, NULL), 0);
+	now = snapbak_load_acquire(&shm->heat_now);
+	expect("its tick", now != 0, 1);
+	memcpy(ticks, area, REGIONS * sizeof(*ticks));
+	/* none may be later than that, nor much earlier than the machine is up */
+	expect("a tick of the last second", (int)(now - ticks[5]) <= 8 && (int)(now - ticks[5]) >= 0, 1);
+	session_close(&session);
+}
+
+/* Writes and zeroes are noted, over borders of regions too; discards are not. */
+static void heating(const char *origin)
+{
+	static char data[8192] __attribute__((aligned(4096)));
+	__u64 zeroes[] = { 9 * REGION, 4096 }, discard[] = { 11 * REGION, REGION };
+	__u32 before[REGIONS], after[REGIONS];
+	struct device device;
+	int i;
+
+	expect("open", device_open(&device, origin, O_RDWR), 0);
+	expect("a write", write_fully(device.fd, data, 4096, 5 * REGION), 0);
+	take_heat(origin, before);
+	/* until the tick is another one */
+	do {
+		expect("a write", write_fully(device.fd, data, 4096, 5 * REGION), 0);
+		take_heat(origin, after);
+	} while (after[5] == before[5]);
+	expect("a write over a border", write_fully(device.fd, data, 8192, 8 * REGION - 4096), 0);
+	expect("BLKZEROOUT", call(device.fd, BLKZEROOUT, zeroes), 0);
+	expect("BLKDISCARD", call(device.fd, BLKDISCARD, discard), 0);
+	expect("a write again", write_fully(device.fd, data, 4096, 5 * REGION), 0);
+	take_heat(origin, after);
+	for (i = 0; i < REGIONS; i++) {
+		int written = i == 5 || i == 7 || i == 8 || i == 9;
+
+		if ((after[i] != before[i]) != written)
+			printf("region %d: %u, then %u\n", i, before[i], after[i]);
+		expect("a tick", (after[i] != before[i]) == written, 1);
+	}
+	device_close(&device);
+}
+
 /* Nobody but the administrator. */
 static void permissions(void)
 {
@@ -403,6 +468,7 @@ int main(int argc, char **argv)
 	starting(argv[1], argv[2]);
 	ending(argv[1]);
 	hinting(argv[1]);
+	heating(argv[1]);
 	permissions();
 	return expect_end();
 }

@@ -76,6 +76,7 @@ int session_setup(struct session *session, const struct session_geometry *geomet
 		.on_full = geometry->on_full,
 		.hold_timeout_ms = geometry->hold_timeout_ms,
 		.stall_timeout_ms = geometry->stall_timeout_ms,
+		.flags = geometry->flags,
 	};
 	int error = request(session->control, SNAPBAK_IOC_SETUP, &setup);
 	void *map;

@@ -32,6 +32,7 @@ struct session_geometry {
 	__u32 on_full; /* enum snapbak_on_full */
 	__u64 hold_timeout_ms;
 	__u64 stall_timeout_ms; /* 0: no watchdog */
+	__u32 flags; /* SNAPBAK_SETUP_ */
 };
 
 int session_open(struct session *session, const char *origin);

@@ -122,6 +122,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   setup.nr_slots = 1 + (settings >> 5);
   setup.on_full = SNAPBAK_ON_FULL_BREAK;
   setup.hold_timeout_ms = 1;
+  setup.flags = (settings & 4) != 0 ? SNAPBAK_SETUP_HEAT : 0;
   MUST(engine->HandleSetup(kOwner, &setup, &memory_fd, &event_fd) == 0);
   SharedMemory memory;
   MUST(SharedMemory::Adopt(std::move(memory_fd), &memory) == 0);

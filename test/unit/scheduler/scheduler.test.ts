@@ -82,6 +82,49 @@ describe('Scheduler', () => {
     );
   });
 
+  it('hands out what comes first in its own order, after wishes and hints, and then the whole list', () => {
+    const place = (block: number, blocks = 1) => ({ offset: block * BLOCK, length: blocks * BLOCK });
+    const first = [place(7, 2), place(3)];
+    const { scheduler, pushes, clock } = setup({ size: 10 * BLOCK, first, rate: 10 * BLOCK });
+    scheduler.hint([place(5)]);
+    scheduler.prioritize([place(9)]);
+    scheduler.start();
+    clock.advance(3000);
+    assert.deepEqual(pushes.flatMap(({ work }) => work).slice(0, 8), [
+      place(9),
+      place(5),
+      place(7),
+      place(8),
+      place(3),
+      place(0),
+      place(1),
+      place(2),
+    ]);
+  });
+
+  it('leaves hints no more than their share while it hands out what comes first', () => {
+    const first = [{ offset: 0, length: 512 * MiB }];
+    const { scheduler, pushes, clock } = setup({ first, rate: 8 * MiB });
+    scheduler.hint([{ offset: 512 * MiB, length: 512 * MiB }]);
+    scheduler.start();
+    clock.advance(10_000);
+    const bytes = (hints: boolean) =>
+      pushes.filter(({ priority }) => priority === hints).reduce((sum, push) => sum + push.bytes, 0);
+    assert.ok(bytes(true) > 0 && bytes(false) > 0);
+    assert.ok(bytes(false) * 4 > (bytes(true) + bytes(false)) * 0.75, 'the list had less than its quarter');
+  });
+
+  it('starts over ascending, not with what came first', () => {
+    const first = [{ offset: 4 * BLOCK, length: BLOCK }];
+    const { scheduler, pushes, clock } = setup({ size: 8 * BLOCK, first });
+    scheduler.start();
+    clock.advance(1000);
+    scheduler.needWork();
+    clock.advance(3000);
+    assert.deepEqual(pushes[0]!.work, [first[0], { offset: 0, length: 8 * BLOCK }]);
+    assert.deepEqual(pushes[1]?.work, [{ offset: 0, length: 8 * BLOCK }]);
+  });
+
   it('hands out more as the copy threads ask, and as much as they did lately in 250 ms', () => {
     const { scheduler, pushes, clock } = setup({ size: 64 * 1024 * MiB });
     scheduler.start();

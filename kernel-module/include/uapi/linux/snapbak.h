@@ -37,6 +37,8 @@
 #define SNAPBAK_MAX_SLOTS (1u << 20)
 #define SNAPBAK_MAX_ORIGINS 64
 #define SNAPBAK_PAGE 4096 /* alignment of every area of the shared memory */
+#define SNAPBAK_MIN_HEAT_SHIFT 16 /* 64 KiB: the smallest region of the heat area */
+#define SNAPBAK_MAX_HEAT 65536 /* regions */
 
 /* ------------------------------------------------------------------------
  * States of a session. A state only ever moves down this list.
@@ -62,7 +64,7 @@ enum snapbak_reason {
 
 /* ------------------------------------------------------------------------
  * Shared memory. Areas in this order, each aligned to SNAPBAK_PAGE:
- * header | pending bitmap | event ring | free-slot ring | slots
+ * header | pending bitmap | event ring | free-slot ring | heat, if asked for | slots
  */
 
 /*
@@ -160,7 +162,10 @@ struct snapbak_shm {
 	__u64 event_off;
 	__u64 free_off;
 	__u64 slots_off;
-	__u64 reserved0[5];
+	__u64 heat_off; /* 0: there is no heat area */
+	__u32 nr_heat; /* its regions */
+	__u32 heat_shift; /* a region is 1 << heat_shift bytes; the last one may be shorter */
+	__u64 reserved0[3];
 
 	/* 128: state, written by the driver */
 	__u32 state; /* enum snapbak_state; stored last, with release */
@@ -171,7 +176,9 @@ struct snapbak_shm {
 	__u64 start_monotonic_ns; /* CLOCK_MONOTONIC at the start instant */
 	__u64 arm_ns; /* how long writes were stopped for it */
 	__u64 freeze_ns; /* from freezing to thawed, file system there or not; 0: no freeze */
-	__u64 reserved1[2];
+	__u32 heat_now; /* the heat area is filled, as of this tick; stored last, with release */
+	__u32 pad4;
+	__u64 reserved1[1];
 
 	/* 192: sleep flags; see "Wake-ups" below */
 	__u32 library_asleep; /* set by the library, taken by the driver */
@@ -243,6 +250,13 @@ struct snapbak_event {
  * its position in hint_tail, from which poll() learns that there is news, and
  * nothing else.
  *
+ * Heat: a __u32 for each region of the origin, equal in size, a power of two
+ * from 64 KiB on, at most SNAPBAK_MAX_HEAT of them: the tick of the last write
+ * to it, 0 for none since the origin is with this driver. Discards are no
+ * writes. A tick is the driver's own, an eighth to a quarter of a second; heat_now
+ * minus a region's is its age, modulo 2^32. The driver fills the area once, at
+ * START, when the point in time is fixed, and never reads it.
+ *
  * Wake-ups. Neither side wakes the other while it is awake:
  *  - The library, before it sleeps: library_asleep = 1, full fence, look at
  *    the event ring, the hints and the state again, then poll(). The driver, after it
@@ -277,6 +291,7 @@ enum snapbak_driver {
 #define SNAPBAK_F_HISTOGRAMS (1ULL << 6) /* the histograms are kept */
 #define SNAPBAK_F_HINTS (1ULL << 7) /* HINT is known */
 #define SNAPBAK_F_STOP_WRITES (1ULL << 8) /* STOP_WRITES is known */
+#define SNAPBAK_F_HEAT (1ULL << 9) /* SNAPBAK_SETUP_HEAT is known */
 
 /* QUERY: what the driver is. Allowed at any time. */
 struct snapbak_query {
@@ -337,8 +352,12 @@ struct snapbak_setup {
 	__u64 hold_timeout_ms; /* 1 to 86,400,000 */
 	__u64 map_size; /* out */
 	__u64 stall_timeout_ms; /* 0: no watchdog; else as hold_timeout_ms */
-	__u64 reserved[7];
+	__u32 flags; /* SNAPBAK_SETUP_; anything else is -EINVAL */
+	__u32 pad0; /* 0 */
+	__u64 reserved[6];
 };
+
+#define SNAPBAK_SETUP_HEAT (1u << 0) /* the shared memory has a heat area */
 
 /*
  * START: fix the point in time. Freezes the file systems on every origin named
@@ -454,6 +473,7 @@ struct snapbak_stop_writes {
 
 SNAPBAK_ASSERT(sizeof(struct snapbak_shm) == SNAPBAK_PAGE, "snapbak_shm is one page");
 SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, state) == 128, "state");
+SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, heat_off) == 88, "heat");
 SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, library_asleep) == 192, "sleep flags");
 SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, event_head) == 320, "ring positions");
 SNAPBAK_ASSERT(__builtin_offsetof(struct snapbak_shm, throttle_begin) == 576, "throttle");
