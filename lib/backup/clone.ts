@@ -36,7 +36,6 @@ export interface CloneContext {
 export interface CloneParts extends ExportPrograms {
   native?: () => NativeBinding;
   host?: Host;
-  start?: typeof startExport;
 }
 
 const statOf = promisify(fstat);
@@ -48,6 +47,7 @@ export class RunningClone implements BackupClone {
   readonly #size: number;
   readonly #blockSize: number;
   readonly #destination: Destination;
+  readonly #toShow: { socket: string; programs: ExportPrograms } | undefined;
   #shown: Export | undefined;
   #lost: SnapbakError | undefined;
   #onLost: (error: SnapbakError) => void = () => {};
@@ -61,11 +61,14 @@ export class RunningClone implements BackupClone {
    * @throws SnapbakError `ERR_SNAPBAK_CLONE` with the reason; nothing is changed then
    */
   static async open(
-    { to, force }: CheckedClone,
+    { to, socket, force }: CheckedClone,
     context: CloneContext,
     parts: CloneParts = {},
   ): Promise<RunningClone> {
     const native = (parts.native ?? binding)();
+    // whatever may be missing for the export, before anything is overwritten
+    const toShow =
+      socket === undefined ? undefined : { socket, programs: await prepareExport(socket, parts) };
     const destination = await openDestination(to, {
       size: context.info.size,
       force,
@@ -78,7 +81,7 @@ export class RunningClone implements BackupClone {
     try {
       // its name must be there after a loss of power, if what clients flushed is to be found
       if (destination.fresh) await syncDirectory(dirname(to));
-      return new RunningClone(to, destination, context, native);
+      return new RunningClone(to, destination, context, native, toShow);
     } catch (cause) {
       await destination.discard();
       await destination.close();
@@ -91,8 +94,10 @@ export class RunningClone implements BackupClone {
     destination: Destination,
     { spec, info, blockSize }: CloneContext,
     native: NativeBinding,
+    toShow: { socket: string; programs: ExportPrograms } | undefined,
   ) {
     this.to = to;
+    this.#toShow = toShow;
     this.#size = info.size;
     this.#blockSize = blockSize;
     this.#destination = destination;
@@ -108,15 +113,16 @@ export class RunningClone implements BackupClone {
     });
   }
 
-  /** Shows it to NBD clients, once the session is prepared: what they read waits for the start instant. */
-  async show(socket: string, signal: AbortSignal | undefined, parts: CloneParts = {}): Promise<void> {
-    const { start = startExport } = parts;
-    const programs = await prepareExport(socket, parts);
+  /**
+   * Shows it to NBD clients, where that was asked for, once the session is
+   * prepared: what they read waits for the start instant.
+   */
+  async show(signal?: AbortSignal, start = startExport): Promise<void> {
+    if (this.#toShow === undefined) return;
+    const { socket, programs } = this.#toShow;
+    const device = this.native;
     const name = `the clone ${this.to}`;
-    this.#shown = await start(
-      { device: this.native, size: this.#size, readOnly: false, socket, name, signal },
-      programs,
-    );
+    this.#shown = await start({ device, size: this.#size, readOnly: false, socket, name, signal }, programs);
   }
 
   /** Calls `told` once with the error if it is lost, or is already. */
