@@ -237,6 +237,7 @@ class Round {
   // What nobody wrote is the start instant's, or where it is not in the list, what stood there before.
   bool IsClone(const uint8_t* data, uint64_t offset, uint64_t length, const std::vector<bool>& listed,
                bool exact) {
+    if (std::memcmp(data, &clone_bytes_[offset], length) == 0) return true;
     for (uint64_t i = 0; i < length; i++) {
       const uint64_t at = offset + i;
       if (by_client_[at]) {
@@ -259,7 +260,7 @@ class Round {
       return std::uniform_int_distribution<uint64_t>(low, high)(random);
     };
     std::vector<uint8_t> data;
-    for (int i = 0; i < 150; i++) {
+    for (int i = 0; i < 60; i++) {
       const uint64_t begin = (pick(0, size_ / stripe_ / kClients) * kClients + client) * stripe_;
       if (begin >= size_) continue;
       const uint64_t from = begin + (pick(0, 2) == 0 ? 0 : pick(0, std::min(stripe_, size_ - begin) - 1));
@@ -316,8 +317,12 @@ class Round {
       EXPECT_TRUE(IsClone(all.data(), 0, size_, Listed(), true)) << "the clone is not whole";
     } else {
       const std::vector<bool> listed = Listed();
-      for (uint64_t at = 0; at < size_; at++) {
-        ASSERT_TRUE(!listed[at >> block_shift_] || target_->bytes[at] == all[at]) << at;
+      const uint64_t block = 1ull << block_shift_;
+      for (uint64_t b = 0; b < listed.size(); b++) {
+        if (!listed[b]) continue;
+        ASSERT_EQ(
+            0, std::memcmp(&target_->bytes[b * block], &all[b * block], std::min(block, size_ - b * block)))
+            << "block " << b;
       }
     }
     EXPECT_EQ(0, clone_->Close());
