@@ -234,6 +234,24 @@ void JobQueue::TierChanged(uint32_t tier) {
 
 JobQueue::Found JobQueue::AwaitBlock(uint64_t block, const std::function<bool()>& settled,
                                      const std::function<void(uint32_t)>& copy) {
+  const auto in_slot = [&] {
+    const CapturedBlock* captured =
+        captured_.Find([block](const CapturedBlock& waits) { return waits.block == block; });
+    if (captured != nullptr) copy(captured->slot);
+    return captured != nullptr;
+  };
+  return Await(block, &awaited_, settled, in_slot, [&] { Urge(block); });
+}
+
+JobQueue::Found JobQueue::AwaitDemand(BlockRun run, const std::function<bool()>& settled) {
+  return Await(
+      run.first, &asked_for_, settled, [] { return false; }, [&] { AskFor(run); });
+}
+
+// Urges once, and is in `waiting` as long as it may have an effect.
+template <typename InSlot, typename Urge>
+JobQueue::Found JobQueue::Await(uint64_t block, std::vector<uint64_t>* waiting,
+                                const std::function<bool()>& settled, InSlot in_slot, Urge urge) {
   std::unique_lock lock(mutex_);
   // Seen by whoever settles a block after this look at it; see WakeReadersIfAny().
   readers_waiting_++;
@@ -246,49 +264,26 @@ JobQueue::Found JobQueue::AwaitBlock(uint64_t block, const std::function<bool()>
     found = Found::kOver;
     if (stopped_ || copiers_halted_) break;
     found = Found::kInSlot;
-    const CapturedBlock* captured =
-        captured_.Find([block](const CapturedBlock& waits) { return waits.block == block; });
-    if (captured != nullptr) {
-      copy(captured->slot);
-      break;
-    }
-    if (!std::exchange(urged, true)) Urge(block);
+    if (in_slot()) break;
+    if (std::exchange(urged, true)) continue;
+    waiting->push_back(block);
+    urge();
   }
-  if (urged) awaited_.erase(std::find(awaited_.begin(), awaited_.end(), block));
+  if (urged) waiting->erase(std::find(waiting->begin(), waiting->end(), block));
   readers_waiting_--;
   return found;
 }
 
 // A block that comes to a second tier from now on is urgent as one that is there.
 void JobQueue::Urge(uint64_t block) {
-  awaited_.push_back(block);
   SpilledBlock spilled;
   if (!spilled_.TakeBlock(block, &spilled)) return;
   urgent_.push_back(Drain(spilled));
   copiers_.notify_one();
 }
 
-JobQueue::Found JobQueue::AwaitDemand(BlockRun run, const std::function<bool()>& settled) {
-  std::unique_lock lock(mutex_);
-  readers_waiting_++;  // as in AwaitBlock()
-  snapbak_full_fence();
-  bool asked = false;
-  Found found;
-  for (;; readers_.wait(lock)) {
-    found = Found::kSettled;
-    if (settled()) break;
-    found = Found::kOver;
-    if (stopped_ || copiers_halted_) break;
-    if (!std::exchange(asked, true)) AskFor(run);
-  }
-  if (asked) asked_for_.erase(std::find(asked_for_.begin(), asked_for_.end(), run.first));
-  readers_waiting_--;
-  return found;
-}
-
 // Wherever it is now. If it is under way from one place to the next, it is urgent when it gets there.
 void JobQueue::AskFor(BlockRun run) {
-  asked_for_.push_back(run.first);
   const uint64_t most = std::min(run.count, max_run_blocks_);
   const uint64_t pending = snapbak_bitmap_next_clear(bitmap_, run.first, run.first + most);
   CapturedBlock captured;

@@ -8,6 +8,12 @@
 
 namespace snapbak {
 
+namespace {
+
+constexpr size_t kClaims = 256;
+
+}  // namespace
+
 LazyDevice::LazyDevice(LowerDevice destination, uint64_t size, uint32_t block_size, bool fresh)
     : destination_(std::move(destination)),
       size_(size),
@@ -15,7 +21,11 @@ LazyDevice::LazyDevice(LowerDevice destination, uint64_t size, uint32_t block_si
       blocks_((size - 1) / block_size + 1),
       here_(blocks_),
       bad_(blocks_),
-      fresh_(fresh) {}
+      fresh_(fresh) {
+  // Room for more threads than there ever are: no memory is asked for with the lock held, since a thread that
+  // a write of the origin waits for may want the lock.
+  claims_.reserve(kClaims);
+}
 
 uint64_t LazyDevice::BytesOf(uint64_t first, uint64_t count) const {
   const uint64_t offset = first * block_size_;

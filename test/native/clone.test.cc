@@ -86,6 +86,17 @@ class CloneTest : public CopySessionTest {
   std::future<int> ReadElsewhere(uint64_t block) {
     return std::async(std::launch::async, [this, block] { return ReadError(block); });
   }
+  // Comes back when the client is inside; `go` says how its write ends.
+  std::future<int> WriteHeldElsewhere(uint64_t block, uint64_t count, std::promise<int>* go) {
+    std::promise<void> begun;
+    std::future<void> inside = begun.get_future();
+    auto write = [this, block, count, go, begun = std::move(begun)]() mutable {
+      return clone_->WriteHeld(block, count, &begun, go->get_future());
+    };
+    std::future<int> writer = std::async(std::launch::async, std::move(write));
+    inside.wait();
+    return writer;
+  }
   static int Get(std::future<int>& future) {
     if (future.wait_for(std::chrono::seconds(60)) == std::future_status::ready) return future.get();
     ADD_FAILURE() << "the client does not come back";
@@ -314,11 +325,8 @@ TEST_F(CloneTest, KeepsWhatClientsWriteBeforeAndAfterABlockComes) {
 
 TEST_F(CloneTest, NoCopyThreadWaitsForAClientThatWrites) {
   MakeWithClone();
-  std::promise<void> begun;
   std::promise<int> go;
-  auto writer =
-      std::async(std::launch::async, [&] { return clone_->WriteHeld(20, 10, &begun, go.get_future()); });
-  begun.get_future().wait();
+  std::future<int> writer = WriteHeldElsewhere(20, 10, &go);
   CopyAll();
   ExpectAllCopied();
   EXPECT_EQ(10u, clone_->Stats().bad) << "until the client's write has succeeded";
@@ -339,11 +347,8 @@ TEST_F(CloneTest, NoCopyThreadWaitsForAClientThatWrites) {
 
 TEST_F(CloneTest, ABlockWhoseWriteFailsComesStillOrIsAnErrorIfItWasDropped) {
   MakeWithClone();
-  std::promise<void> begun;
   std::promise<int> go;
-  auto writer =
-      std::async(std::launch::async, [&] { return clone_->WriteHeld(20, 10, &begun, go.get_future()); });
-  begun.get_future().wait();
+  std::future<int> writer = WriteHeldElsewhere(20, 10, &go);
   session_->PushWork({{24 * kBlock, 2 * kBlock}}, false);
   Eventually([&] { return session_->Stats().done_blocks == 2; });
   go.set_value(-ENOSPC);
