@@ -3,6 +3,7 @@
  * then the point in time is fixed. What follows is in `backup/running.ts`.
  */
 import { randomUUID } from 'node:crypto';
+import type { BackupClone } from './backup/clone-options.js';
 import { checkSignal, Disk } from './backup/disk.js';
 import { BackupGroup } from './backup/group.js';
 import { GroupTarget } from './backup/group-target.js';
@@ -38,6 +39,8 @@ export interface Backup<M = Manifest> extends AsyncDisposable {
   readonly startedAt: Date;
   /** How NBD clients name the start instant, with the option `export`. */
   readonly exportUri: string | undefined;
+  /** The second device, with the option `clone`. With a `socket` it outlives the backup, until its `close()`. */
+  readonly clone: BackupClone | undefined;
   /** Figures as of now; after the end, as of the end. Of several origins: of all, and in `disks` of each. */
   stats(): BackupStats;
   /**
@@ -113,7 +116,7 @@ export interface Backup<M = Manifest> extends AsyncDisposable {
  *
  * @throws TypeError or RangeError that names an option and its value.
  * @throws SnapbakError `ERR_SNAPBAK_BUSY` if the origin has a session,
- * `_CONTAINER`, `_TARGET_REFUSED`, `_TARGET`, `_HOOK` (by `beforeFreeze`),
+ * `_CONTAINER`, `_TARGET_REFUSED`, `_TARGET`, `_CLONE`, `_HOOK` (by `beforeFreeze`),
  * `_START_TIMEOUT`, `_ABORTED` (by `signal`), `_DRIVER_GONE`, what `openOrigin` throws, and with `export`
  * what `Backup.view()` and `PointInTimeView.export()` throw.
  * @example
@@ -132,7 +135,7 @@ export async function startBackup(options: BackupOptions): Promise<Backup>;
 export async function startBackup(options: BackupOptions): Promise<Backup | Backup<GroupManifest>> {
   const checked = checkOptions(options);
   const createdAt = new Date();
-  if (checked.export !== undefined) {
+  if (checked.export !== undefined || checked.disks.some(({ clone }) => clone?.socket !== undefined)) {
     // what is missing is told before anything is begun
     findNbdkit();
     findExportPlugin();
@@ -191,6 +194,7 @@ async function openAll(
   }
   if (!several) {
     disks[0]!.useTarget(await target.prepare(contexts[0]!), target.description);
+    await disks[0]!.openClone();
     return undefined;
   }
   const named = disks.map(({ plan, context }) => ({ name: plan.name, context }));

@@ -211,6 +211,8 @@ export interface NativePrepareOptions {
   readBytes: number;
   /** The driver is to tell its heat at START; only where it has `FEATURE_HEAT`. Default: no. */
   heat?: boolean;
+  /** A second device that gets every block, too; of the origin's size and the same block size. */
+  clone?: NativeClone;
   /** Called on the JavaScript thread. */
   onNotice(notice: NativeNotice): void;
 }
@@ -389,6 +391,31 @@ export interface NativeLazyRestore extends NativeExportable {
   };
 }
 
+export interface NativeCloneOptions {
+  /** Duplicated. */
+  destinationFd: number;
+  /** Bytes, of the origin and of a block. */
+  size: number;
+  blockSize: number;
+  /** The destination reads as zeroes. */
+  fresh: boolean;
+  /** Called once at most, on the JavaScript thread, with the negative errno that lost it. */
+  onLost(errno: number): void;
+}
+
+/** A second device that a session fills, and that is used meanwhile; see native/copy/clone.h. */
+export interface NativeClone extends NativeExportable {
+  /** After the session has copied all: makes it durable. Rejects if it is lost, or closed. */
+  finish(): Promise<void>;
+  stats(): {
+    totalBlocks: number;
+    hereBlocks: number;
+    badBlocks: number;
+    demands: number;
+    writtenBlocks: number;
+  };
+}
+
 /** A device of device-mapper. */
 export interface NativeDmInfo {
   name: string;
@@ -520,6 +547,7 @@ export interface NativeBinding {
   createSession(where: { origin: NativeOrigin } | { socket: string } | { device: number }): NativeSession;
   replay(options: NativeReplayOptions): NativeReplay;
   openLazyRestore(options: NativeLazyRestoreOptions): Promise<NativeLazyRestore>;
+  openClone(options: NativeCloneOptions): NativeClone;
   crc32c(data: Uint8Array): number;
   crc32cImplementation(): string;
   /** Bytes of a file or a block device. */

@@ -104,6 +104,7 @@ function tell(event: BackupEvent): Pick<LogRecord, 'level' | 'message'> | undefi
       return { level: event.state === 'copied' ? 'info' : 'error', message: `disk ${event.disk} ${how}` };
     }
     case 'hook':
+    case 'clone-lost':
       return { level: 'warn', message: event.message };
     case 'broken':
     case 'error':

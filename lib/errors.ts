@@ -56,6 +56,8 @@ export const ERROR_CODES = {
   ERR_SNAPBAK_BLOCK_LIST: 'block-list',
   /** A program or a package that is needed is not installed. */
   ERR_SNAPBAK_MISSING: 'missing',
+  /** The clone is refused, or writing to it failed and it was given up: see `BackupOptions.clone`. */
+  ERR_SNAPBAK_CLONE: 'clone',
   /** The start instant cannot be read (any more): see `Backup.view()`. */
   ERR_SNAPBAK_VIEW: 'view',
   /** Nothing above fits. */

@@ -3,6 +3,7 @@
  * `backup.events()`. Nothing here stands in the path of a write; a consumer
  * that never reads costs a bounded amount of memory and delays nobody.
  */
+import type { CloneResult } from './backup/clone-options.js';
 import type { UsedPart } from './blocks/used/verdict.js';
 import type { SnapbakErrorCode } from './errors.js';
 import type { Extent } from './extent.js';
@@ -135,6 +136,16 @@ export interface DiskEvent {
   errno?: number;
 }
 
+/** Writing to the clone failed, and it was given up: all requests to it fail from now on. The backup goes on. */
+export interface CloneLostEvent {
+  event: 'clone-lost';
+  /** The clone's path. */
+  to: string;
+  code: SnapbakErrorCode;
+  message: string;
+  errno?: number;
+}
+
 /** The backup is complete and durable. */
 export interface FinishedEvent {
   event: 'finished';
@@ -144,6 +155,8 @@ export interface FinishedEvent {
   invalidBlocks: number;
   seconds: number;
   stats: BackupStats;
+  /** How the clone ended, where there is one. */
+  clone?: CloneResult;
 }
 
 /** The session broke, or was aborted; the origin is unharmed, the backup cannot be completed. */
@@ -174,6 +187,7 @@ export type BackupEvent =
   | InvalidBlockEvent
   | HookEvent
   | DiskEvent
+  | CloneLostEvent
   | FinishedEvent
   | BrokenEvent
   | ErrorEvent;

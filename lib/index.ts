@@ -20,6 +20,7 @@
  */
 export { type Attachment, type AttachOptions, attachOrigin } from './attach/attach.js';
 export { type Detachment, type DetachOptions, detachOrigin } from './attach/detach.js';
+export type { BackupClone, CloneOptions, CloneResult, CloneStats } from './backup/clone-options.js';
 export {
   type AfterThaw,
   type Backup,
@@ -58,6 +59,7 @@ export type {
   BackupEvent,
   BlocksEvent,
   BrokenEvent,
+  CloneLostEvent,
   DiskEvent,
   ErrorEvent,
   FinishedEvent,

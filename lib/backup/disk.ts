@@ -10,6 +10,7 @@ import { type ResolvedWatermarks, resolveWatermarks } from '../container/waterma
 import type { BlocksEvent } from '../events.js';
 import { fromNative } from '../native-errors.js';
 import type { PreparedTarget, TargetContext } from '../target/target.js';
+import { openClone } from './clone.js';
 import { abortedError } from './failure.js';
 import type { Instant } from './hooks.js';
 import { type CheckedOptions, defaultContainerBytes } from './options.js';
@@ -99,9 +100,21 @@ export class Disk {
     checkSignal(this.#options.signal);
   }
 
+  /** A second device for its blocks, where that was asked for; after `useTarget()`. */
+  async openClone(): Promise<void> {
+    const { container, target } = this.#resources;
+    this.#held.clone = await openClone(this.plan.clone, {
+      ...this.context,
+      spec: this.spec,
+      container,
+      target,
+    });
+    checkSignal(this.#options.signal);
+  }
+
   /** Geometry, buffers, threads, pending bits: all is there but the start. */
   async prepare(): Promise<void> {
-    const { session, container, target, nativeTarget, list, blockSize } = this.#resources;
+    const { session, container, target, clone, nativeTarget, list, blockSize } = this.#resources;
     const { onFull, holdTimeout, stallTimeout } = this.#options;
     this.#watermarks = resolveWatermarks(this.#options.watermarks, container.slots, blockSize);
     try {
@@ -120,6 +133,7 @@ export class Disk {
         copyThreads: COPY_THREADS,
         readBytes: READ_BYTES,
         heat: wantsHeat(this.#options.order, this.#info),
+        ...(clone === undefined ? {} : { clone: clone.native }),
         onNotice: (notice) => this.#notices.receive(notice),
       });
     } catch (error) {
@@ -128,6 +142,7 @@ export class Disk {
     container.tiers?.forEach((tier, number) => {
       tier.begin?.((capacity) => session.resizeTier(number, capacity));
     });
+    await clone?.show(this.#options.signal);
     checkSignal(this.#options.signal);
   }
 

@@ -42,6 +42,7 @@ export class BackupGroup implements Backup<GroupManifest> {
   readonly id: string;
   readonly startedAt: Date;
   readonly exportUri = undefined;
+  readonly clone = undefined;
   readonly finished: Promise<BackupResult<GroupManifest>>;
   readonly #parts: GroupParts;
   readonly #members: Member[];

@@ -12,6 +12,7 @@ import { checkedSocket } from '../serve/paths.js';
 import type { CustomTarget } from '../target/custom-target.js';
 import type { BackupTarget } from '../target/target.js';
 import { targetFrom } from '../target/target-from.js';
+import type { CloneOptions } from './clone-options.js';
 import type { AfterThaw, BeforeFreeze } from './hooks.js';
 import type { SweepOrder } from './order.js';
 import { checkPlans, type DiskPlan, type OriginPlan } from './plans.js';
@@ -105,6 +106,12 @@ export interface BackupOptions {
    */
   export?: string;
   /**
+   * A second device that gets every block as it is backed up, and can be used by
+   * NBD clients from the first moment: `Backup.clone`. If it fails, the backup
+   * goes on without it. Not with `origins`.
+   */
+  clone?: CloneOptions;
+  /**
    * Brings the application to rest. Called when everything is checked, opened
    * and prepared, just before the start; what the application has written until
    * it returns is in the backup. If it fails or takes too long, nothing is started.
@@ -175,6 +182,7 @@ const KNOWN = [
   'stallTimeout',
   'startTimeout',
   'export',
+  'clone',
   'beforeFreeze',
   'afterThaw',
   'hookTimeout',

@@ -8,6 +8,7 @@ import type { Container } from '../container/container.js';
 import { tieredContainer } from '../container/tiered-container.js';
 import { show } from '../extent.js';
 import type { Origin } from '../origin.js';
+import { type CheckedClone, checkClone } from './clone-options.js';
 import type { BackupOptions } from './options.js';
 
 /** An origin among several, with what is its own. */
@@ -32,6 +33,7 @@ export interface DiskPlan {
   origin: Origin;
   blocks: BlockList | 'used' | undefined;
   container: Container | undefined;
+  clone?: CheckedClone | undefined;
 }
 
 /** What the name of a disk may be: with `.checksums` behind it still a plain file name. */
@@ -44,7 +46,8 @@ export const MAX_DISKS = 64;
 export function checkPlans(options: BackupOptions): DiskPlan[] {
   const { origin, origins } = options;
   if (origins === undefined) {
-    return [{ name: '', origin: checkedOrigin('options.origin', origin), ...own('options', options) }];
+    const clone = checkClone(options.clone);
+    return [{ name: '', origin: checkedOrigin('options.origin', origin), ...own('options', options), clone }];
   }
   if (origin !== undefined) {
     throw new TypeError('options.origin and options.origins must not both be given');
@@ -69,6 +72,9 @@ export function checkPlans(options: BackupOptions): DiskPlan[] {
     throw new TypeError(
       'options.export must not be given with options.origins; use view(disk) and its export()',
     );
+  }
+  if (options.clone !== undefined) {
+    throw new TypeError('options.clone must not be given with options.origins: it is a clone of one device');
   }
   const plans = (origins as readonly (Origin | OriginPlan)[]).map((element, i) =>
     checkedPlan(`options.origins[${i}]`, element, blocks),

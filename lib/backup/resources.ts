@@ -7,11 +7,14 @@ import type { NativeOriginInfo, NativeSession, NativeTarget } from '../binding.j
 import type { BlockList } from '../blocks/block-list.js';
 import type { OpenContainer } from '../container/container.js';
 import type { PreparedTarget } from '../target/target.js';
+import type { RunningClone } from './clone.js';
 import type { BackupView } from './view.js';
 
 export interface Resources {
   /** What NBD clients are shown of the session, where that was asked for. */
   exported?: { view: BackupView; uri: string } | undefined;
+  /** The second device, where that was asked for. */
+  clone?: RunningClone | undefined;
   session: NativeSession;
   info: NativeOriginInfo;
   container: OpenContainer;
@@ -29,7 +32,8 @@ export interface Resources {
 
 /** Closes all that is there. Never throws: what matters was decided before. */
 export async function release(held: Partial<Resources>): Promise<void> {
-  for (const part of [held.exported?.view, held.session, held.target, held.container]) {
+  const clone = { close: async () => held.clone?.release() };
+  for (const part of [held.exported?.view, clone, held.session, held.target, held.container]) {
     try {
       await part?.close();
     } catch {

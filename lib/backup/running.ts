@@ -22,6 +22,7 @@ import { type Clock, systemClock } from '../scheduler/clock.js';
 import { Governor, type LatencyGoal } from '../scheduler/governor.js';
 import { Scheduler } from '../scheduler/scheduler.js';
 import type { BackupStats } from '../stats.js';
+import type { BackupClone, CloneResult } from './clone-options.js';
 import { draftOf, runsOf } from './draft.js';
 import {
   abortedError,
@@ -50,6 +51,8 @@ export interface BackupResult<M = Manifest> {
   invalidBlocks: Extent[];
   /** From the start instant until the backup was durable. */
   seconds: number;
+  /** How the clone ended, where there is one. A lost one does not make the backup any worse. */
+  clone?: CloneResult;
   /** Of a backup of several origins, which of them is what; `invalidBlocks` above is of each in turn then. */
   disks?: DiskResult[];
 }
@@ -185,6 +188,11 @@ export class RunningBackup {
       listedBytes: Math.min(totalBytes, list.bytes),
     });
     if (this.#begun.blocksEvent !== undefined) this.#channel.push(this.#begun.blocksEvent);
+    this.#begun.clone?.whenLost((error) => {
+      const { code, message, path = '', errno } = error;
+      const what = errno === undefined ? {} : { errno };
+      this.#channel.push({ event: 'clone-lost', to: path, code, message, ...what });
+    });
     this.#throttle.start();
     this.#governor.start();
     this.#scheduler.start();
@@ -224,6 +232,10 @@ export class RunningBackup {
   setRate(bytesPerSecond: number | undefined): void {
     checkRate('bytesPerSecond', bytesPerSecond);
     this.#governor.setRate(bytesPerSecond);
+  }
+
+  get clone(): BackupClone | undefined {
+    return this.#begun.clone;
   }
 
   get exportUri(): string | undefined {
@@ -342,6 +354,7 @@ export class RunningBackup {
       return this.#breakOff(finishState(error), error);
     }
     const stats = this.#monitor.stats();
+    const clone = await this.#begun.clone?.finish();
     await this.#releaseButViews(); // a backup that is durable is good, whatever closing says
     await this.#thawed;
     this.#leave('finished');
@@ -349,8 +362,9 @@ export class RunningBackup {
     const state = invalidBlocks.length === 0 ? 'complete' : 'complete-with-invalid-blocks';
     const { id } = this;
     const { seconds } = stats;
-    this.#channel.push({ event: 'finished', id, state, invalidBlocks: this.#invalid.length, seconds, stats });
-    this.#resolve({ id, state, manifest, stats, invalidBlocks, seconds });
+    const told = { id, state, seconds, stats, ...(clone === undefined ? {} : { clone }) } as const;
+    this.#channel.push({ event: 'finished', ...told, invalidBlocks: this.#invalid.length });
+    this.#resolve({ ...told, manifest, invalidBlocks });
   }
 
   /** Gives back all that no view uses; the target once there is none. */

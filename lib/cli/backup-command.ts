@@ -8,6 +8,7 @@ import type { Watermarks } from '../container/watermarks.js';
 import type { LatencyGoal } from '../scheduler/governor.js';
 import { deviceTarget } from '../target/device-target.js';
 import { directoryTarget } from '../target/directory-target.js';
+import { announceClone, cloneOption, endClone } from './backup-clone.js';
 import { openOrigins, whatOfOrigins } from './backup-origins.js';
 import { backupView } from './backup-view.js';
 import type { Cli } from './cli.js';
@@ -43,6 +44,8 @@ interface Flags {
   hookTimeout: number;
   targetDevice?: string;
   export?: string;
+  cloneTo?: string;
+  cloneExport?: string;
   force?: boolean;
   json?: boolean;
 }
@@ -160,6 +163,11 @@ export function registerBackup(program: Command, cli: Cli): void {
     )
     .option('--target-device <path>', 'put the image on this block device instead of data.img')
     .option('--export <socket>', 'show the start instant to NBD clients at this socket while the backup runs')
+    .option('--clone-to <path>', 'write every block to this new file, or block device, too')
+    .option(
+      '--clone-export <socket>',
+      'let NBD clients use the clone at this socket, from the start instant until this command is stopped',
+    )
     .option('--force', 'a device may hold a file system, LVM or RAID: it is overwritten')
     .option('--json', 'one JSON object a line')
     .addHelpText('after', HELP)
@@ -206,9 +214,11 @@ async function runBackup(
     stallTimeout,
     startTimeout,
     ...(flags.export === undefined ? {} : { export: flags.export }),
+    ...cloneOption(flags),
     signal,
   });
   if (backup.exportUri !== undefined && !json) cli.output.line(`the start instant is at ${backup.exportUri}`);
+  announceClone(backup, json, cli);
   try {
     for await (const event of backup.events()) view.show(event);
   } finally {
@@ -218,6 +228,7 @@ async function runBackup(
   try {
     const { state } = await backup.finished;
     cli.exit(state === 'complete' ? EXIT.good : EXIT.invalidBlocks);
+    await endClone(backup, json, cli, signal);
   } catch (error) {
     if (!json) cli.output.error(error, false); // with --json the last event said it
     cli.exit(backup.state === 'failed' ? EXIT.failed : EXIT.broken);

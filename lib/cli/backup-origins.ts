@@ -16,6 +16,7 @@ export interface OriginFlags {
   blocks: string;
   targetDevice?: string;
   export?: string;
+  cloneTo?: string;
   force?: boolean;
 }
 
@@ -47,6 +48,7 @@ export async function whatOfOrigins(texts: readonly string[], flags: OriginFlags
     for (const [option, value] of [
       ['--target-device', flags.targetDevice],
       ['--export', flags.export],
+      ['--clone-to', flags.cloneTo],
     ]) {
       if (value !== undefined) throw new RangeError(`${option} is for a backup of one origin`);
     }

@@ -79,6 +79,7 @@ class TextView implements BackupView {
         this.#showInvalid(event);
         return;
       case 'hook':
+      case 'clone-lost':
         this.#warn(event.message);
         return;
       case 'disk':
@@ -227,7 +228,7 @@ function startedLines(event: StartedEvent): string[] {
   ];
 }
 
-function finishedLines({ state, seconds, stats, invalidBlocks }: FinishedEvent): string[] {
+function finishedLines({ state, seconds, stats, invalidBlocks, clone }: FinishedEvent): string[] {
   const rate = seconds > 0 ? `, ${formatSize(Math.round(stats.doneBytes / seconds))}/s` : '';
   const { writers } = stats;
   const { armMs, freezeMs } = stats;
@@ -240,5 +241,15 @@ function finishedLines({ state, seconds, stats, invalidBlocks }: FinishedEvent):
   if (invalidBlocks > 0) {
     lines.push(`  ${invalidBlocks} blocks could not be read from the origin; the manifest names them`);
   }
+  if (clone !== undefined) lines.push(cloneLine(clone));
   return lines;
+}
+
+function cloneLine({ to, state, stats }: NonNullable<FinishedEvent['clone']>): string {
+  if (state === 'lost' || state === 'closed')
+    return `  the clone ${to} is not whole: it was ${state === 'lost' ? 'lost' : 'closed before'}`;
+  const kept =
+    stats.writtenBlocks > 0 ? `, ${stats.writtenBlocks} blocks of it as its clients wrote them` : '';
+  const bad = stats.badBlocks > 0 ? `, but for ${stats.badBlocks} blocks` : '';
+  return `  the clone ${to} is whole${bad}${kept}`;
 }

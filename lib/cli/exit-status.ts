@@ -15,6 +15,8 @@ export const EXIT = {
   broken: 3,
   /** It is done, with blocks that could not be read from the origin. */
   invalidBlocks: 4,
+  /** The backup is done, and the clone that was to be made beside it was lost, or its export ended by itself. */
+  cloneLost: 5,
 } as const;
 
 /** For the help of every command. */
@@ -24,7 +26,8 @@ Exit status:
   1  failed
   2  wrong use
   3  the backup broke, or was stopped by a signal (Ctrl-C); the origin is fine
-  4  done, but with blocks that could not be read from the origin`;
+  4  done, but with blocks that could not be read from the origin
+  5  the backup is done, but not its clone (--clone-to); the manifest tells of blocks that could not be read`;
 
 /** The status of a command that ended with `error`. */
 export function exitStatusOf(error: unknown): number {

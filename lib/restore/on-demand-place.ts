@@ -37,7 +37,9 @@ export async function openPlace(
     new SnapbakError('ERR_SNAPBAK_RESTORE', `restore refused: ${why}`, { path });
   if (interrupted === undefined) {
     if (resume) throw refused(`there is no state file ${path} of an interrupted restore`);
-    const destination = await openDestination(to, files, force, native, host);
+    const { size } = files.manifest;
+    const not = [files.image, files.checksums];
+    const destination = await openDestination(to, { size, force, not, native, host });
     try {
       // the file must be there after a loss of power if the state file is
       await destination.commit();

@@ -72,7 +72,13 @@ export async function restore(
     // before anything is overwritten
     if (verify) await checkChecksums(backup, files, signal);
     throwIfAborted(signal, 'restore');
-    const destination = await openDestination(to, files, force, native, parts.host);
+    const destination = await openDestination(to, {
+      size: files.manifest.size,
+      force,
+      not: [files.image, files.checksums],
+      native,
+      host: parts.host,
+    });
     try {
       const target = { fd: destination.fd, fresh: destination.fresh };
       const result = await replay(

@@ -6,6 +6,7 @@
 
 #include "../copy/crc32c.h"
 #include "addon_data.h"
+#include "clone_wrap.h"
 #include "convert.h"
 #include "device_mapper_wrap.h"
 #include "device_util.h"
@@ -49,12 +50,14 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   data->session_class = Napi::Persistent(SessionWrap::Define(env));
   data->replay_class = Napi::Persistent(ReplayWrap::Define(env));
   data->lazy_restore_class = Napi::Persistent(LazyRestoreWrap::Define(env));
+  data->clone_class = Napi::Persistent(CloneWrap::Define(env));
   data->exportable_class = Napi::Persistent(ExportableWrap::Define(env));
 
   exports.Set("openOrigin", Napi::Function::New(env, &OriginWrap::Open));
   exports.Set("createSession", Napi::Function::New(env, &SessionWrap::Create));
   exports.Set("replay", Napi::Function::New(env, &ReplayWrap::Create));
   exports.Set("openLazyRestore", Napi::Function::New(env, &LazyRestoreWrap::Open));
+  exports.Set("openClone", Napi::Function::New(env, &CloneWrap::Open));
   exports.Set("crc32c", Napi::Function::New(env, &JsCrc32c));
   exports.Set("crc32cImplementation", Napi::Function::New(env, &JsCrc32cImplementation));
   exports.Set("deviceSize", Napi::Function::New(env, &DeviceSize));

@@ -30,6 +30,7 @@ struct AddonData {
   Napi::FunctionReference replay_class;
   Napi::FunctionReference exportable_class;
   Napi::FunctionReference lazy_restore_class;
+  Napi::FunctionReference clone_class;
   std::set<Stoppable*> sessions;  // stopped before the origins that they use
   std::set<Stoppable*> origins;
 

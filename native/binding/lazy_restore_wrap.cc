@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "convert.h"
+#include "notice_sender.h"
 
 namespace snapbak {
 
@@ -21,22 +22,12 @@ const char* KindName(LazyRestoreNotice::Kind kind) {
   }
 }
 
-// To a JavaScript function; the reference dies on its own thread.
-std::function<void(const LazyRestoreNotice&)> NoticeSender(Napi::Function callback,
-                                                           std::shared_ptr<MainQueue> queue) {
-  std::shared_ptr<Napi::FunctionReference> function(
-      new Napi::FunctionReference(Napi::Persistent(callback)), [queue](Napi::FunctionReference* reference) {
-        queue->Post([held = std::shared_ptr<Napi::FunctionReference>(reference)](Napi::Env) {});
-      });
-  return [queue, function](const LazyRestoreNotice& notice) {
-    queue->Post([function, notice](Napi::Env env) {
-      Napi::Object object = Napi::Object::New(env);
-      object.Set("kind", KindName(notice.kind));
-      object.Set("block", Num(env, notice.block));
-      object.Set("errno", Napi::Number::New(env, notice.error));
-      function->Call({object});
-    });
-  };
+Napi::Value NoticeObject(Napi::Env env, const LazyRestoreNotice& notice) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("kind", KindName(notice.kind));
+  object.Set("block", Num(env, notice.block));
+  object.Set("errno", Napi::Number::New(env, notice.error));
+  return object;
 }
 
 }  // namespace
@@ -71,7 +62,8 @@ Napi::Value LazyRestoreWrap::Open(const Napi::CallbackInfo& info) {
   auto state = std::make_unique<RestoreState>(DuplicateFd(options.Get("stateFd"), "stateFd"), blocks);
   auto restore = std::make_shared<LazyRestore>(
       DuplicateFd(options.Get("imageFd"), "imageFd"), std::move(checksums), std::move(destination),
-      std::move(state), lazy, NoticeSender(options.Get("onNotice").As<Napi::Function>(), data->queue));
+      std::move(state), lazy,
+      NoticeSender(options.Get("onNotice").As<Napi::Function>(), data->queue, &NoticeObject));
   Settler settler(env, data->queue);
   const std::string boot = options.Get("boot").As<Napi::String>();
   data->helper->Run([restore, extents = ToExtents(options.Get("extents"), "extents"), boot, settler] {

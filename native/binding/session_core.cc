@@ -92,6 +92,10 @@ Outcome SessionCore::Prepare(Setup setup) {
   tiers_ = std::make_unique<Tier2Set>(std::move(tiers));
   auto copy = std::make_unique<CopySession>(driver_.get(), &memory_, std::move(lower_), setup_.target.get(),
                                             tiers_.get(), checksums_.get(), setup_.options, setup_.notify);
+  if (setup_.clone) {
+    const int error = copy->SetClone(setup_.clone);
+    if (error != 0) return {error, "clone"};
+  }
   const Outcome outcome{copy->Prepare(setup_.listed), "buffers"};
   setup_.listed.clear();
   setup_.listed.shrink_to_fit();

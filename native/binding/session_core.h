@@ -48,7 +48,8 @@ class SessionCore {
       bool direct = false;
       std::vector<Extent> areas;
     };
-    std::vector<Tier> tiers;  // second tiers, in order of preference
+    std::vector<Tier> tiers;       // second tiers, in order of preference
+    std::shared_ptr<Clone> clone;  // may be null
     CopyOptions options;
     std::function<void(const Notice&)> notify;
   };

@@ -6,15 +6,17 @@
 #include <algorithm>
 #include <utility>
 
+#include "clone_wrap.h"
 #include "convert.h"
 #include "exportable.h"
+#include "notice_sender.h"
 #include "origin_wrap.h"
 
 namespace snapbak {
 
 namespace {
 
-Napi::Object NoticeObject(Napi::Env env, const Notice& notice) {
+Napi::Value NoticeObject(Napi::Env env, const Notice& notice) {
   static constexpr const char* kNames[] = {"",           "need-work",    "complete", "invalid",
                                            "tier2-lost", "target-error", "broken",   "driver-gone",
                                            "tier2-data", "hint"};
@@ -27,18 +29,6 @@ Napi::Object NoticeObject(Napi::Env env, const Notice& notice) {
   }
   if (notice.kind == NoticeKind::kBroken) object.Set("reason", ReasonName(notice.value));
   return object;
-}
-
-// Notices to a JavaScript function; the reference dies on its own thread.
-std::function<void(const Notice&)> NoticeSender(Napi::Function callback, std::shared_ptr<MainQueue> queue) {
-  auto* made = new Napi::FunctionReference(Napi::Persistent(callback));
-  std::shared_ptr<Napi::FunctionReference> function(made, [queue](Napi::FunctionReference* gone) {
-    std::shared_ptr<Napi::FunctionReference> last(gone);
-    queue->Post([last = std::move(last)](Napi::Env) {});
-  });
-  return [queue, function](const Notice& notice) {
-    queue->Post([function, notice](Napi::Env env) { function->Call({NoticeObject(env, notice)}); });
-  };
 }
 
 SessionCore::Setup::Tier ToTier(const Napi::Object& object) {
@@ -81,7 +71,8 @@ SessionCore::Setup ToSetup(const Napi::Object& options, AddonData* data) {
   setup.options.drain_to = ToU32(options.Get("drainTo"), "drainTo");
   setup.options.copy_threads = ToU32(options.Get("copyThreads"), "copyThreads");
   setup.options.read_bytes = ToU32(options.Get("readBytes"), "readBytes");
-  setup.notify = NoticeSender(options.Get("onNotice").As<Napi::Function>(), data->queue);
+  if (options.Has("clone")) setup.clone = CloneWrap::Of(options.Get("clone"));
+  setup.notify = NoticeSender(options.Get("onNotice").As<Napi::Function>(), data->queue, &NoticeObject);
   return setup;
 }
 

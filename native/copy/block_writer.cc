@@ -48,6 +48,7 @@ int BlockWriter::Write(uint64_t first, uint64_t count, const uint8_t* data) {
            &zero_[0];
     const uint64_t offset = (first + i) * block_size;
     const uint64_t length = state_->BytesOf(first + i, next - i);
+    ToClone(first + i, next - i, zero_[i] ? nullptr : data + i * block_size);
     const int error = Retrying([&] {
       return zero_[i] ? state_->target->WriteZeroes(offset, length)
                       : state_->target->Write(offset, data + i * block_size, length);
@@ -62,6 +63,7 @@ int BlockWriter::Write(uint64_t first, uint64_t count, const uint8_t* data) {
 }
 
 int BlockWriter::WriteHole(uint64_t first, uint64_t count) {
+  ToClone(first, count, nullptr);
   int error = Retrying(
       [&] { return state_->target->WriteZeroes(first * state_->block_size, state_->BytesOf(first, count)); });
   if (error != 0) return error;
@@ -69,6 +71,14 @@ int BlockWriter::WriteHole(uint64_t first, uint64_t count) {
   error = WriteChecksums(first, count);
   if (error == 0) state_->Done(first, count, count);
   return error;
+}
+
+// Before the target: somebody may wait for it there. If the target fails, the clone is not to be had either.
+void BlockWriter::ToClone(uint64_t first, uint64_t count, const uint8_t* data) {
+  if (state_->clone == nullptr) return;
+  state_->clone->Put(first, count, data);
+  snapbak_full_fence();  // what readers look at before whether they wait
+  state_->jobs.WakeReadersIfAny();
 }
 
 int BlockWriter::WriteChecksums(uint64_t first, uint64_t count) {

@@ -27,6 +27,7 @@ class BlockWriter {
  private:
   template <typename Step>
   int Retrying(Step step);
+  void ToClone(uint64_t first, uint64_t count, const uint8_t* data);
   int WriteChecksums(uint64_t first, uint64_t count);
   uint32_t ZeroChecksum(uint64_t block) const;
 

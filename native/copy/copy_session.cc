@@ -32,6 +32,7 @@ class CopySession::Impl {
        ChecksumFile* checksums, const CopyOptions& options, std::function<void(const Notice&)> notify)
       : state_(driver, memory, std::move(lower), target, tiers, checksums, options, std::move(notify)) {}
 
+  int SetClone(std::shared_ptr<Clone> clone);
   int Prepare(const std::vector<Extent>& listed);
   int Start(snapbak_start* start);
   GroupStart::End StartTogether(GroupStart* group, snapbak_start* start);
@@ -62,6 +63,13 @@ class CopySession::Impl {
   std::atomic<uint64_t> buffer_bytes_{0};
   std::atomic<bool> memory_locked_{false};
 };
+
+int CopySession::Impl::SetClone(std::shared_ptr<Clone> clone) {
+  const uint64_t size = state_.memory->geometry().origin_size;
+  const int error = clone->Attach(size, state_.block_size, state_.view_gate);
+  if (error == 0) state_.clone = std::move(clone);
+  return error;
+}
 
 int CopySession::Impl::Prepare(const std::vector<Extent>& listed) {
   if (!OptionsAreValid() || !threads_.empty() || state_.stop.raised()) return -EINVAL;
@@ -122,7 +130,9 @@ int CopySession::Impl::MarkPending(const std::vector<Extent>& listed) {
   for (uint64_t at = 0; at < state_.nr_blocks;) {
     const uint64_t first = snapbak_bitmap_next_clear(bitmap, at, state_.nr_blocks);
     at = snapbak_bitmap_next_set(bitmap, first, state_.nr_blocks);
-    if (at > first) state_.fates->SetUnlisted(first, at - first);
+    if (at == first) continue;
+    state_.fates->SetUnlisted(first, at - first);
+    if (state_.clone != nullptr) state_.clone->Unlisted(first, at - first);
   }
   return 0;
 }
@@ -187,6 +197,7 @@ CopyStats CopySession::Impl::Stats() const {
   s.slots_total = state_.memory->geometry().nr_slots;
   s.slots_used = state_.jobs.slots_used();
   s.buffer_bytes = buffer_bytes_ + state_.jobs.memory_bytes() + state_.fates->memory_bytes();
+  if (state_.clone != nullptr) s.buffer_bytes += state_.clone->memory_bytes();
   if (state_.tiers != nullptr) {
     s.tier2_total = state_.tiers->total();
     s.tier2_used = state_.tiers->used();
@@ -249,6 +260,7 @@ int CopySession::Impl::Unlist(const std::vector<Extent>& extents, std::vector<Ex
     state_.KickIfWaiting();
     for (const BlockRun& run : ours) {
       state_.fates->SetUnlisted(run.first, run.count);
+      if (state_.clone != nullptr) state_.clone->Unlisted(run.first, run.count);
       taken->push_back({run.first * state_.block_size, state_.BytesOf(run.first, run.count)});
     }
     state_.Unlisted(claimed);
@@ -273,6 +285,7 @@ CopySession::CopySession(Driver* driver, SharedMemory* memory, LowerView lower, 
 
 CopySession::~CopySession() { impl_->Stop(); }
 
+int CopySession::SetClone(std::shared_ptr<Clone> clone) { return impl_->SetClone(std::move(clone)); }
 int CopySession::Prepare(const std::vector<Extent>& listed) { return impl_->Prepare(listed); }
 int CopySession::Start(snapbak_start* start) { return impl_->Start(start); }
 GroupStart::End CopySession::StartTogether(GroupStart* group, snapbak_start* start) {

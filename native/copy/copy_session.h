@@ -30,6 +30,7 @@
 #include "../../kernel-module/core/snapbak_throttle.h"
 #include "../driver/driver.h"
 #include "checksum_file.h"
+#include "clone.h"
 #include "extent.h"
 #include "group_start.h"
 #include "target.h"
@@ -121,6 +122,9 @@ class CopySession {
   CopySession(Driver* driver, SharedMemory* memory, LowerView lower, Target* target, Tier2Set* tiers,
               ChecksumFile* checksums, const CopyOptions& options, std::function<void(const Notice&)> notify);
   ~CopySession();
+
+  // A second device that gets every block, too. Before Prepare(); -EINVAL: it is of another size.
+  int SetClone(std::shared_ptr<Clone> clone);
 
   // READY: allocates buffers, marks `listed` pending (whole blocks: an extent
   // is widened to the blocks it touches, overlaps count once), starts the

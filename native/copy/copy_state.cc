@@ -51,6 +51,7 @@ void CopyState::Done(uint64_t first, uint64_t count, uint64_t zero) {
 
 void CopyState::Invalid(uint64_t block, int error) {
   if (fates->AllocateAbsent() != 0) return FailTarget(-ENOMEM);
+  if (clone != nullptr) clone->Invalid(block);
   fates->SetInvalid(block);
   jobs.WakeReadersIfAny();
   counters.invalid++;

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "block_fates.h"
+#include "clone.h"
 #include "copy_counters.h"
 #include "copy_session.h"
 #include "hint_box.h"
@@ -60,6 +61,7 @@ class CopyState {
   const uint64_t nr_blocks;
   const uint32_t block_size;
 
+  std::shared_ptr<Clone> clone;  // may be null; set before any thread runs
   // Views have them, too, and longer.
   const std::shared_ptr<BlockFates> fates;
   const std::shared_ptr<ViewGate> view_gate;

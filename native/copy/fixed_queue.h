@@ -32,6 +32,22 @@ class FixedQueue {
     }
     return nullptr;
   }
+  // Takes the first such one out of turn; false: there is none. Moves all behind it.
+  template <typename Test>
+  bool Take(Test test, T* item) {
+    const T* found = Find(test);
+    if (found == nullptr) return false;
+    *item = *found;
+    const size_t capacity = items_.size();
+    size_t at = static_cast<size_t>(found - items_.data());
+    for (size_t left = size_ - 1 - (at + capacity - first_) % capacity; left > 0; left--) {
+      const size_t next = (at + 1) % capacity;
+      items_[at] = items_[next];
+      at = next;
+    }
+    size_--;
+    return true;
+  }
   // The caller has seen !empty().
   T PopFront() {
     const T item = items_[first_];

@@ -6,11 +6,29 @@
 #include <utility>
 
 namespace snapbak {
+namespace {
+
+Job Drain(const CapturedBlock& captured) {
+  Job job;
+  job.kind = Job::Kind::kCaptured;
+  job.captured = captured;
+  return job;
+}
+
+Job Drain(const SpilledBlock& spilled) {
+  Job job;
+  job.kind = Job::Kind::kSpilled;
+  job.spilled = spilled;
+  return job;
+}
+
+}  // namespace
 
 JobQueue::JobQueue(const __u64* bitmap, uint64_t nr_blocks, uint32_t block_size, uint32_t nr_slots,
                    const Tier2Set* tiers, const CopyCounters* counters, uint64_t max_run_blocks,
                    uint32_t watermark_low)
-    : tiers_(tiers),
+    : bitmap_(bitmap),
+      tiers_(tiers),
       counters_(counters),
       max_run_blocks_(max_run_blocks),
       work_(bitmap, nr_blocks, block_size),
@@ -28,7 +46,13 @@ bool JobQueue::AddEvents(const std::vector<CapturedBlock>& captured, const std::
     }
     slot_is_ours_[captured[i].slot] = true;
   }
-  for (const CapturedBlock& block : captured) captured_.PushBack(block);
+  for (const CapturedBlock& block : captured) {
+    if (IsAskedFor(block.block)) {
+      urgent_.push_back(Drain(block));
+    } else {
+      captured_.PushBack(block);
+    }
+  }
   slots_used_ += static_cast<uint32_t>(captured.size());
   for (uint64_t block : wanted) {
     if (wanted_set_.insert(block).second) wanted_.push_back(block);
@@ -80,8 +104,9 @@ bool JobQueue::TakeBest(Job* job) {
   }
   // 2. somebody waits for the start instant's content of a block
   if (!urgent_.empty()) {
-    job->kind = Job::Kind::kSpilled;
-    job->spilled = urgent_.front();
+    const bool need_work = job->need_work;
+    *job = urgent_.front();
+    job->need_work = need_work;
     urgent_.pop_front();
     return true;
   }
@@ -89,6 +114,11 @@ bool JobQueue::TakeBest(Job* job) {
   const bool slots_low = slots_used_ <= watermark_low_;
   const bool places_low = tiers_ == nullptr || spilled_.size() <= tiers_->total() / 2;
   const bool slot_waits = !captured_.empty() && !slots_low;
+  if (armed_ && (asked_next_ || !slot_waits) && TakeAskedFor(&job->run)) {
+    asked_next_ = false;
+    return TakeSweep(job);
+  }
+  asked_next_ = true;
   if ((leaving_next_ || !slot_waits) && spilled_.TakeLeaving(&job->spilled)) {
     job->kind = Job::Kind::kSpilled;
     leaving_next_ = false;
@@ -108,10 +138,8 @@ bool JobQueue::TakeBest(Job* job) {
   if (armed_ && !paused_) {
     switch (work_.Take(max_run_blocks_, &job->run)) {
       case WorkQueue::Taken::kRun:
-        job->kind = Job::Kind::kSweep;
         job->need_work = work_.TakeLowEdge() || job->need_work;
-        sweeping_++;
-        return true;
+        return TakeSweep(job);
       case WorkQueue::Taken::kLater:
         return false;
       case WorkQueue::Taken::kNone:
@@ -129,6 +157,12 @@ bool JobQueue::TakeBest(Job* job) {
     return true;
   }
   return false;
+}
+
+bool JobQueue::TakeSweep(Job* job) {
+  job->kind = Job::Kind::kSweep;
+  sweeping_++;
+  return true;
 }
 
 // The queue ran dry, nobody is about to claim the rest, and there is a rest.
@@ -182,8 +216,9 @@ bool JobQueue::TakeForSpill(CapturedBlock* captured) {
 
 void JobQueue::AddSpilled(const SpilledBlock& spilled) {
   std::lock_guard lock(mutex_);
-  if (std::find(awaited_.begin(), awaited_.end(), spilled.block) != awaited_.end()) {
-    urgent_.push_back(spilled);
+  if (std::find(awaited_.begin(), awaited_.end(), spilled.block) != awaited_.end() ||
+      IsAskedFor(spilled.block)) {
+    urgent_.push_back(Drain(spilled));
   } else {
     spilled_.Push(spilled);
   }
@@ -199,6 +234,24 @@ void JobQueue::TierChanged(uint32_t tier) {
 
 JobQueue::Found JobQueue::AwaitBlock(uint64_t block, const std::function<bool()>& settled,
                                      const std::function<void(uint32_t)>& copy) {
+  const auto in_slot = [&] {
+    const CapturedBlock* captured =
+        captured_.Find([block](const CapturedBlock& waits) { return waits.block == block; });
+    if (captured != nullptr) copy(captured->slot);
+    return captured != nullptr;
+  };
+  return Await(block, &awaited_, settled, in_slot, [&] { Urge(block); });
+}
+
+JobQueue::Found JobQueue::AwaitDemand(BlockRun run, const std::function<bool()>& settled) {
+  return Await(
+      run.first, &asked_for_, settled, [] { return false; }, [&] { AskFor(run); });
+}
+
+// Urges once, and is in `waiting` as long as it may have an effect.
+template <typename InSlot, typename Urge>
+JobQueue::Found JobQueue::Await(uint64_t block, std::vector<uint64_t>* waiting,
+                                const std::function<bool()>& settled, InSlot in_slot, Urge urge) {
   std::unique_lock lock(mutex_);
   // Seen by whoever settles a block after this look at it; see WakeReadersIfAny().
   readers_waiting_++;
@@ -211,26 +264,57 @@ JobQueue::Found JobQueue::AwaitBlock(uint64_t block, const std::function<bool()>
     found = Found::kOver;
     if (stopped_ || copiers_halted_) break;
     found = Found::kInSlot;
-    const CapturedBlock* captured =
-        captured_.Find([block](const CapturedBlock& waits) { return waits.block == block; });
-    if (captured != nullptr) {
-      copy(captured->slot);
-      break;
-    }
-    if (!std::exchange(urged, true)) Urge(block);
+    if (in_slot()) break;
+    if (std::exchange(urged, true)) continue;
+    waiting->push_back(block);
+    urge();
   }
-  if (urged) awaited_.erase(std::find(awaited_.begin(), awaited_.end(), block));
+  if (urged) waiting->erase(std::find(waiting->begin(), waiting->end(), block));
   readers_waiting_--;
   return found;
 }
 
 // A block that comes to a second tier from now on is urgent as one that is there.
 void JobQueue::Urge(uint64_t block) {
-  awaited_.push_back(block);
   SpilledBlock spilled;
   if (!spilled_.TakeBlock(block, &spilled)) return;
-  urgent_.push_back(spilled);
+  urgent_.push_back(Drain(spilled));
   copiers_.notify_one();
+}
+
+// Wherever it is now. If it is under way from one place to the next, it is urgent when it gets there.
+void JobQueue::AskFor(BlockRun run) {
+  const uint64_t most = std::min(run.count, max_run_blocks_);
+  const uint64_t pending = snapbak_bitmap_next_clear(bitmap_, run.first, run.first + most);
+  CapturedBlock captured;
+  SpilledBlock spilled;
+  if (pending > run.first) {
+    asked_runs_.push_back({run.first, pending - run.first});
+  } else if (captured_.Take([&](const CapturedBlock& waits) { return waits.block == run.first; },
+                            &captured)) {
+    urgent_.push_back(Drain(captured));
+  } else if (spilled_.TakeBlock(run.first, &spilled)) {
+    urgent_.push_back(Drain(spilled));
+  }
+  copiers_.notify_one();
+}
+
+bool JobQueue::IsAskedFor(uint64_t block) const {
+  return std::find(asked_for_.begin(), asked_for_.end(), block) != asked_for_.end();
+}
+
+// What of it is pending still: two may have asked for the same.
+bool JobQueue::TakeAskedFor(BlockRun* run) {
+  while (!asked_runs_.empty()) {
+    const BlockRun asked = asked_runs_.front();
+    asked_runs_.pop_front();
+    const uint64_t end = asked.first + asked.count;
+    const uint64_t first = snapbak_bitmap_next_set(bitmap_, asked.first, end);
+    if (first == end) continue;
+    *run = {first, std::max<uint64_t>(snapbak_bitmap_next_clear(bitmap_, first, end), first + 1) - first};
+    return true;
+  }
+  return false;
 }
 
 void JobQueue::WakeReaders() {

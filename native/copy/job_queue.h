@@ -72,6 +72,10 @@ class JobQueue {
   // it is in a second tier. `settled` is called with the lock held, too.
   Found AwaitBlock(uint64_t block, const std::function<bool()>& settled,
                    const std::function<void(uint32_t slot)>& copy);
+  // The same for who reads a clone: the block may be pending, and is asked for, with as many as are pending
+  // behind it in the run; and it is wanted in the clone, not in a slot. What is asked for is swept before all
+  // other work, taking turns with slots where those are short, and whether the sweep is paused or not.
+  Found AwaitDemand(BlockRun run, const std::function<bool()>& settled);
   // After something that `settled` looks at. Costs one look where nobody waits.
   void WakeReadersIfAny() {
     if (readers_waiting_ != 0) WakeReaders();
@@ -98,8 +102,16 @@ class JobQueue {
   bool TakeBest(Job* job);
   bool NoWorkLeft();
   void WakeForDrain();
+  template <typename InSlot, typename Urge>
+  Found Await(uint64_t block, std::vector<uint64_t>* waiting, const std::function<bool()>& settled,
+              InSlot in_slot, Urge urge);
   void Urge(uint64_t block);
+  void AskFor(BlockRun run);
+  bool IsAskedFor(uint64_t block) const;
+  bool TakeAskedFor(BlockRun* run);
+  bool TakeSweep(Job* job);
 
+  const __u64* const bitmap_;
   const Tier2Set* const tiers_;
   const CopyCounters* const counters_;
   const uint64_t max_run_blocks_;
@@ -110,8 +122,11 @@ class JobQueue {
   FixedQueue<CapturedBlock> captured_;  // oldest first
   SpillQueue spilled_;                  // 16 bytes a block in tier 2
   bool leaving_next_ = false;           // blocks that have to leave tier 2 take turns with slots
-  std::deque<SpilledBlock> urgent_;     // taken out of spilled_: a reader waits for them
+  std::deque<Job> urgent_;              // taken out of captured_ and spilled_: a reader waits for them
   std::vector<uint64_t> awaited_;       // by readers, one each; not in a slot, nor spilled when they came
+  std::vector<uint64_t> asked_for_;     // by readers of a clone, one each
+  std::deque<BlockRun> asked_runs_;     // of them, pending when they came
+  bool asked_next_ = true;              // they take turns with slots
   std::deque<uint64_t> wanted_;
   std::unordered_set<uint64_t> wanted_set_;
   std::vector<bool> slot_is_ours_;

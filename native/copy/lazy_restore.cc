@@ -30,37 +30,24 @@ std::unique_ptr<uint8_t[]> MakeBuffer(uint64_t bytes) {
 
 }  // namespace
 
-struct LazyRestore::Change {
-  // To the destination; [offset, offset + length) of the whole, at `done` bytes of the request.
-  std::function<int(uint64_t offset, uint64_t length, uint64_t done)> here;
-  // The same over whole blocks that are not there yet; -EOPNOTSUPP: leave them away.
-  std::function<int(uint64_t offset, uint64_t length, uint64_t done)> claimed;
-  // A part of a block that is not there yet: bring it first, or drop that part of the change.
-  bool bring_parts;
-};
-
 LazyRestore::LazyRestore(UniqueFd image, std::unique_ptr<ChecksumFile> checksums, LowerDevice destination,
                          std::unique_ptr<RestoreState> state, const LazyRestoreOptions& options,
                          std::function<void(const LazyRestoreNotice&)> notify)
-    : image_(std::move(image)),
+    : LazyDevice(std::move(destination), options.image_size, options.block_size, options.fresh),
+      image_(std::move(image)),
       checksums_(std::move(checksums)),
-      destination_(std::move(destination)),
       state_(std::move(state)),
       options_(options),
       notify_(std::move(notify)),
-      blocks_((options.image_size - 1) / options.block_size + 1),
-      zeroes_(options.block_size),
-      here_(blocks_),
-      fresh_(options.fresh),
-      bad_(blocks_) {}
+      zeroes_(options.block_size) {}
 
 int LazyRestore::Open(const std::vector<Extent>& extents, const std::string& boot) {
-  if (destination_.size() < options_.image_size) return -EINVAL;
+  if (destination_.size() < size_) return -EINVAL;
   uint64_t at = 0;
   for (const Extent& extent : extents) {  // in order, none touching another
     if (extent.length == 0) continue;
-    const uint64_t first = extent.offset / options_.block_size;
-    const uint64_t end = (extent.offset + extent.length - 1) / options_.block_size + 1;
+    const uint64_t first = extent.offset / block_size_;
+    const uint64_t end = (extent.offset + extent.length - 1) / block_size_ + 1;
     if (first < at || end > blocks_) return -EINVAL;
     if (first > at) state_->Assume(at, first - at, &here_);
     total_ += end - first;
@@ -102,111 +89,20 @@ int LazyRestore::Close() {
   return ret;
 }
 
-void LazyRestore::Shutdown() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  down_ = true;
-  changed_.notify_all();
-}
-
 LazyRestoreStats LazyRestore::Stats() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return {total_, total_ - missing_, bad_blocks_, demanded_, overwritten_};
 }
 
-uint64_t LazyRestore::BytesOf(uint64_t first, uint64_t count) const {
-  const uint64_t offset = first * options_.block_size;
-  return std::min(count * options_.block_size, options_.image_size - offset);
-}
-
 // ---- requests -------------------------------------------------------------
 
-int LazyRestore::Read(uint64_t offset, void* data, size_t length) {
-  auto* at = static_cast<uint8_t*>(data);
-  while (length > 0) {
-    if (down_) return -ESHUTDOWN;
-    const uint64_t block = offset / options_.block_size;
-    const uint64_t last = (offset + length - 1) / options_.block_size;
-    const bool here = here_.Get(block);
-    const uint64_t count = here_.RunLength(block, last - block + 1);
-    if (!here) {
-      const int ret = Demand(block, count);
-      if (ret != 0) return ret;
-      continue;
-    }
-    const uint64_t end = block * options_.block_size + BytesOf(block, count);
-    const size_t n = std::min<uint64_t>(length, end - offset);
-    const int ret = destination_.Read(at, n, offset);
-    if (ret != 0) return ret;
-    offset += n, at += n, length -= n;
-  }
-  return 0;
-}
-
-int LazyRestore::Apply(uint64_t offset, uint64_t length, bool fua, const Change& change) {
-  const uint64_t begin = offset;
-  while (length > 0) {
-    if (down_) return -ESHUTDOWN;
-    const uint64_t block = offset / options_.block_size;
-    const uint64_t last = (offset + length - 1) / options_.block_size;
-    const bool here = here_.Get(block);
-    uint64_t count = here_.RunLength(block, last - block + 1);
-    const uint64_t done = offset - begin;
-    uint64_t n = std::min(length, block * options_.block_size + BytesOf(block, count) - offset);
-    int ret = 0;
-    if (here) {
-      ret = change.here(offset, n, done);
-    } else {
-      // a whole number of blocks from here on, or a part of this one
-      const uint64_t first_bytes = BytesOf(block, 1);
-      const bool whole = offset % options_.block_size == 0 && n >= first_bytes;
-      if (!whole) {
-        n = std::min(n, block * options_.block_size + first_bytes - offset);
-        if (change.bring_parts) {
-          ret = Demand(block, 1);
-          if (ret != 0) return ret;
-          continue;
-        }
-      } else {
-        while (BytesOf(block, count) > n) --count;
-        uint64_t claimed = 0;
-        ret = Claim(block, count, &claimed);
-        if (ret != 0) return ret;
-        if (claimed == 0) continue;
-        n = BytesOf(block, claimed);
-        ret = change.claimed(offset, n, done);
-        const bool left = ret == -EOPNOTSUPP;
-        if (ret == 0) ret = Arrived(block, claimed, &overwritten_);
-        if (ret != 0 && !left) fresh_ = false;  // something of it may stand there now
-        if (left) ret = 0;
-        Release(block);
-      }
-    }
-    if (ret != 0) return ret;
-    offset += n, length -= n;
-  }
-  // A block may be brought, or written whole, and not be known for good yet:
-  // then a durable write is not enough.
-  return fua ? Sync() : 0;
-}
-
 int LazyRestore::Write(uint64_t offset, const void* data, size_t length, bool fua) {
-  const auto* bytes = static_cast<const uint8_t*>(data);
-  const uint64_t first = offset / options_.block_size;
-  const uint64_t count = (offset + length - 1) / options_.block_size - first + 1;
-  if (fua && !down_ && state_->IsDurable(first, count)) {
-    return state_->WriteDurably([&] { return destination_.Write(bytes, length, offset, true); });
+  const uint64_t first = offset / block_size_;
+  const uint64_t count = (offset + length - 1) / block_size_ - first + 1;
+  if (!fua || over_ != 0 || !state_->IsDurable(first, count)) {
+    return LazyDevice::Write(offset, data, length, fua);
   }
-  const auto write = [&](uint64_t at, uint64_t n, uint64_t done) {
-    return destination_.Write(bytes + done, n, at, false);
-  };
-  return Apply(offset, length, fua, {write, write, true});
-}
-
-int LazyRestore::WriteZeroes(uint64_t offset, uint64_t length, bool fua) {
-  const auto zero = [&](uint64_t at, uint64_t n, uint64_t) {
-    return destination_.WriteZeroes(at, n, false, false);
-  };
-  return Apply(offset, length, fua, {zero, zero, true});
+  return state_->WriteDurably([&] { return destination_.Write(data, length, offset, true); });
 }
 
 int LazyRestore::Discard(uint64_t offset, uint64_t length) {
@@ -217,40 +113,11 @@ int LazyRestore::Discard(uint64_t offset, uint64_t length) {
   return Apply(offset, length, false, {discard, zero, false});
 }
 
-int LazyRestore::Flush() { return down_ ? -ESHUTDOWN : Sync(); }
-
 int LazyRestore::Sync() {
   return state_->Sync([this] { return destination_.Flush(); });
 }
 
 // ---- claims ---------------------------------------------------------------
-
-size_t LazyRestore::FindClaim(uint64_t block) const {
-  size_t i = 0;
-  while (i < claims_.size() && (block < claims_[i].first || block >= claims_[i].first + claims_[i].count))
-    ++i;
-  return i;
-}
-
-int LazyRestore::Claim(uint64_t first, uint64_t max, uint64_t* count) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  changed_.wait(lock, [&] { return down_ || here_.Get(first) || FindClaim(first) == claims_.size(); });
-  if (down_) return -ESHUTDOWN;
-  *count = 0;
-  if (here_.Get(first)) return 0;
-  *count = here_.RunLength(first, max);
-  for (const Run& other : claims_) {
-    if (other.first > first) *count = std::min(*count, other.first - first);
-  }
-  claims_.push_back({first, *count});
-  return 0;
-}
-
-void LazyRestore::Release(uint64_t first) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  claims_.erase(claims_.begin() + static_cast<ptrdiff_t>(FindClaim(first)));
-  changed_.notify_all();
-}
 
 void LazyRestore::Shorten(Run* run, uint64_t count) {
   std::lock_guard<std::mutex> lock(mutex_);
@@ -265,22 +132,15 @@ int LazyRestore::Arrived(uint64_t first, uint64_t count, std::atomic<uint64_t>* 
   uint64_t fresh = 0;
   const int ret = state_->Add(first, count, &here_, &fresh);
   if (ret != 0) return ret;
-  missing_ -= fresh;
   if (counter != nullptr) *counter += fresh;
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (bad_blocks_ == 0) return 0;
-  for (uint64_t block = first; block < first + count; ++block) {
-    if (!bad_.Get(block)) continue;
-    bad_.Clear(block);
-    --bad_blocks_;
-  }
+  NoteHere(first, count, fresh);
   return 0;
 }
 
 // ---- bringing -------------------------------------------------------------
 
 int LazyRestore::Demand(uint64_t first, uint64_t max) {
-  max = std::min(max, std::max<uint64_t>(kStepBytes / options_.block_size, 1));
+  max = std::min(max, std::max<uint64_t>(kStepBytes / block_size_, 1));
   Run run{first, 0};
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -288,7 +148,7 @@ int LazyRestore::Demand(uint64_t first, uint64_t max) {
   }
   int ret = Claim(first, max, &run.count);
   if (ret == 0 && run.count > 0) {
-    const auto buffer = MakeBuffer(run.count * options_.block_size);
+    const auto buffer = MakeBuffer(run.count * block_size_);
     ret = buffer ? Bring(run, false, buffer.get()) : -ENOMEM;
     if (ret == 0 && !here_.Get(first)) ret = -EIO;
     for (uint64_t i = 0; ret == 0 && i < run.count; ++i) demanded_ += here_.Get(first + i);
@@ -301,7 +161,7 @@ int LazyRestore::Demand(uint64_t first, uint64_t max) {
 }
 
 int LazyRestore::Bring(const Run& run, bool hole, uint8_t* buffer) {
-  const uint64_t bs = options_.block_size;
+  const uint64_t bs = block_size_;
   std::vector<uint32_t> sums(run.count);
   int unread = 0;
   if (!hole) unread = ReadAll(image_.get(), buffer, BytesOf(run.first, run.count), run.first * bs);
@@ -342,14 +202,9 @@ int LazyRestore::Bring(const Run& run, bool hole, uint8_t* buffer) {
 }
 
 int LazyRestore::Put(const Run& run, bool zero, const uint8_t* data) {
-  const uint64_t offset = run.first * options_.block_size, length = BytesOf(run.first, run.count);
-  int ret = 0;
-  if (!zero) {
-    ret = destination_.Write(data, length, offset, false);
-  } else if (!fresh_) {
-    ret = destination_.WriteZeroes(offset, length, true, false);
-  }
-  if (ret == 0) ret = Arrived(run.first, run.count, nullptr);
+  int ret = Store(run, zero ? nullptr : data);
+  if (ret != 0) return ret;
+  ret = Arrived(run.first, run.count, nullptr);
   if (ret != 0) fresh_ = false;  // something of it may stand there now
   return ret;
 }
@@ -370,7 +225,7 @@ void LazyRestore::Bad(uint64_t block, int error) {
 // The next blocks that are missing, claimed; false: there are none that can be had, or it ends.
 bool LazyRestore::ClaimNext(Run* run) {
   std::unique_lock<std::mutex> lock(mutex_);
-  const auto stop = [this] { return down_ || failed_; };
+  const auto stop = [this] { return over_ != 0 || failed_; };
   for (;;) {
     changed_.wait_for(lock, kDemandFirst, [&] { return stop() || demanding_ == 0; });
     if (stop()) return false;
@@ -384,10 +239,8 @@ bool LazyRestore::ClaimNext(Run* run) {
         } else if (bad_.Get(block)) {
           ++block;
         } else {
-          uint64_t count = here_.RunLength(block, std::max<uint64_t>(kHoleBytes / options_.block_size, 1));
-          for (const Run& other : claims_) {
-            if (other.first > block) count = std::min(count, other.first - block);
-          }
+          const uint64_t most = std::max<uint64_t>(kHoleBytes / block_size_, 1);
+          const uint64_t count = Unclaimed(block, here_.RunLength(block, most));
           *run = {block, count};
           claims_.push_back(*run);
           cursor_ = block + count;
@@ -402,10 +255,10 @@ bool LazyRestore::ClaimNext(Run* run) {
 }
 
 int LazyRestore::BringNext(Run run, HoleFinder* holes, uint8_t* buffer) {
-  const uint64_t offset = run.first * options_.block_size;
+  const uint64_t offset = run.first * block_size_;
   bool hole = holes->IsHole(offset, BytesOf(run.first, run.count));
   if (!hole) {
-    Shorten(&run, std::max<uint64_t>(kStepBytes / options_.block_size, 1));
+    Shorten(&run, std::max<uint64_t>(kStepBytes / block_size_, 1));
     hole = holes->IsHole(offset, BytesOf(run.first, run.count));
   }
   const int ret = Bring(run, hole, buffer);
@@ -416,7 +269,7 @@ int LazyRestore::BringNext(Run run, HoleFinder* holes, uint8_t* buffer) {
 void LazyRestore::Background() {
   pthread_setname_np(pthread_self(), "snapbak-restore");
   HoleFinder holes(image_.get());
-  const auto buffer = MakeBuffer(std::max<uint64_t>(kStepBytes, options_.block_size));
+  const auto buffer = MakeBuffer(std::max<uint64_t>(kStepBytes, block_size_));
   if (!buffer) Fail(-ENOMEM);
   Run run;
   while (buffer && ClaimNext(&run)) {
@@ -425,7 +278,7 @@ void LazyRestore::Background() {
   }
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (--working_ > 0 || down_ || failed_) return;
+    if (--working_ > 0 || over_ != 0 || failed_) return;
   }
   Settle();
 }
@@ -454,10 +307,10 @@ void LazyRestore::SyncLoop() {
   pthread_setname_np(pthread_self(), "snapbak-sync");
   std::unique_lock<std::mutex> lock(mutex_);
   const auto pause = std::chrono::milliseconds(options_.sync_ms);
-  while (!down_ && !settled_) {
+  while (over_ == 0 && !settled_) {
     const auto until = std::chrono::steady_clock::now() + pause;
-    changed_.wait_until(lock, until, [this] { return down_ || settled_; });
-    if (down_ || settled_) return;
+    changed_.wait_until(lock, until, [this] { return over_ != 0 || settled_; });
+    if (over_ != 0 || settled_) return;
     lock.unlock();
     const int ret = state_->dirty() ? Sync() : 0;
     if (ret != 0) return Fail(ret);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The copy session against the real engine: writers, sweeps in random order,
 // few slots, second tiers that grow, shrink and fail, blocks that are unlisted, readers of the point-in-time
-// view, aborts. After each round the backup is the start instant, and so was every byte that a reader saw,
-// the origin is the last writes, and no write was left held. A failure prints its seed; SNAPBAK_STRESS_SEED
+// view, a clone that clients use meanwhile, aborts. After each round the backup is the start instant, and so
+// was every byte that a reader saw, the clone is that but for what its clients wrote, the origin is the last
+// writes, and no write was left held. A failure prints its seed; SNAPBAK_STRESS_SEED
 // and SNAPBAK_STRESS_ROUNDS repeat or lengthen it.
 #include <algorithm>
 #include <cstdlib>
@@ -19,6 +20,9 @@ namespace {
 
 constexpr int kWriters = 4;
 constexpr int kReaders = 2;
+constexpr int kClients = 3;
+constexpr uint64_t kStripe = 1500;  // of a client of the clone, in some rounds: several in a block
+constexpr uint8_t kJunk = 0xd7;     // what stood where the clone is made
 constexpr uint64_t kMostTiers = 3;
 
 uint64_t Setting(const char* name, uint64_t otherwise) {
@@ -58,6 +62,7 @@ class Round {
     start.timeout_ms = 60000;
     ASSERT_EQ(0, session_->Start(&start));
     if (start_known && Pick(0, 3) != 0) StartReaders();
+    if (start_known && clone_ != nullptr) StartClients();
     if (start_known) StartWriters();
     if (Pick(0, 2) == 0) unlister_ = std::thread([this, seed = random_()] { Unlist(seed); });
 
@@ -71,6 +76,7 @@ class Round {
     for (std::thread& writer : writers_) writer.join();
     StopResizer();
     if (unlister_.joinable()) unlister_.join();
+    for (std::thread& client : clients_) client.join();  // of an aborted session, too: it sends them back
     if (!abort) {
       snapbak_finish finish{};
       finish.size = sizeof(finish);
@@ -79,6 +85,7 @@ class Round {
     session_->Stop();
     const CopyStats stats = session_->Stats();
     StopReaders(abort);
+    if (clone_ != nullptr) CheckClone(abort, start_known);
     CheckOrigin();
     if (!abort && start_known) CheckBackup();
     CheckAccounts(stats, !abort);
@@ -154,6 +161,7 @@ class Round {
       listed_.clear();
       for (uint64_t i = Pick(1, 6); i > 0; i--) listed_.push_back({Pick(0, size_ - 1), Pick(1, size_ / 3)});
     }
+    if (Pick(0, 1) != 0) MakeClone();
     ASSERT_EQ(0, session_->Prepare(listed_));
     if (!made_.empty()) resizer_ = std::thread([this, seed = random_()] { Resize(seed); });
   }
@@ -204,6 +212,120 @@ class Round {
       ASSERT_TRUE(error == 0 || error == -EINVAL) << error;  // -EINVAL: it was aborted, or is complete
       std::this_thread::sleep_for(std::chrono::microseconds(pick(0, 500)));
     }
+  }
+
+  void MakeClone() {
+    clone_bytes_.assign(size_, Pick(0, 1) != 0 ? 0 : kJunk);
+    const bool fresh = clone_bytes_[0] == 0;
+    ASSERT_EQ(static_cast<ssize_t>(size_), pwrite(clone_file_.fd(), clone_bytes_.data(), size_, 0));
+    LowerDevice device;
+    ASSERT_EQ(0, LowerDevice::Adopt(clone_file_.Duplicate(), "clone", false, &device));
+    clone_ = std::make_shared<Clone>(std::move(device), size_, 1u << block_shift_, fresh,
+                                     [](int error) { ADD_FAILURE() << "the clone was lost: " << error; });
+    ASSERT_EQ(0, session_->SetClone(clone_));
+  }
+
+  void StartClients() {
+    clone_bytes_ = start_;
+    by_client_.resize(size_);
+    stripe_ = Pick(0, 1) != 0 ? kStripe : 5u << block_shift_;  // with whole blocks in them
+    for (int c = 0; c < kClients; c++) {
+      clients_.emplace_back([this, c, listed = Listed(), seed = random_()] { Use(c, listed, seed); });
+    }
+  }
+
+  // What nobody wrote is the start instant's, or where it is not in the list, what stood there before.
+  bool IsClone(const uint8_t* data, uint64_t offset, uint64_t length, const std::vector<bool>& listed,
+               bool exact) {
+    if (std::memcmp(data, &clone_bytes_[offset], length) == 0) return true;
+    for (uint64_t i = 0; i < length; i++) {
+      const uint64_t at = offset + i;
+      if (by_client_[at]) {
+        if (data[i] != clone_bytes_[at]) return false;
+        continue;
+      }
+      const bool is_listed = listed[at >> block_shift_];
+      if (is_listed && data[i] == start_[at]) continue;
+      if (is_listed && (exact || !may_be_unlisted_)) return false;
+      // a block may have come before it was unlisted, for a client that asked
+      if (data[i] != 0 && data[i] != kJunk && data[i] != start_[at]) return false;
+    }
+    return true;
+  }
+
+  // A client's own stripes; the only thread that changes them, here and on the clone.
+  void Use(int client, const std::vector<bool>& listed, uint64_t seed) {
+    std::mt19937_64 random(seed);
+    auto pick = [&](uint64_t low, uint64_t high) {
+      return std::uniform_int_distribution<uint64_t>(low, high)(random);
+    };
+    std::vector<uint8_t> data;
+    for (int i = 0; i < 60; i++) {
+      const uint64_t begin = (pick(0, size_ / stripe_ / kClients) * kClients + client) * stripe_;
+      if (begin >= size_) continue;
+      const uint64_t from = begin + (pick(0, 2) == 0 ? 0 : pick(0, std::min(stripe_, size_ - begin) - 1));
+      const uint64_t left = std::min(size_, begin + stripe_) - from;
+      const uint64_t length = pick(0, 2) == 0 ? left : pick(1, left);
+      data.resize(length);
+      const int what = static_cast<int>(pick(0, 7));
+      int error = 0;
+      if (what < 4) {
+        error = clone_->Read(from, data.data(), length);
+        if (error == 0) {
+          ASSERT_TRUE(IsClone(data.data(), from, length, listed, false))
+              << "[" << from << ", " << from + length << ") is neither the start instant's nor the client's";
+        }
+      } else if (what == 4) {
+        // discarded bytes may keep their value: read back what became of them
+        error = clone_->Discard(from, length);
+        if (error == 0) error = clone_->Flush();
+        if (error == 0) error = clone_->Read(from, data.data(), length);
+      } else if (what == 5) {
+        std::fill_n(data.begin(), length, 0);
+        error = clone_->WriteZeroes(from, length, pick(0, 9) == 0);
+      } else {
+        Fill(data.data(), length, random());
+        error = clone_->Write(from, data.data(), length, pick(0, 9) == 0);
+      }
+      if (error != 0) {
+        client_error_ = error;
+        return;
+      }
+      if (what < 4) continue;
+      std::copy(data.begin(), data.end(), &clone_bytes_[from]);
+      std::fill_n(&by_client_[from], length, 1);
+    }
+  }
+
+  void CheckClone(bool abort, bool start_known) {
+    std::vector<uint8_t> all(size_);
+    if (abort) {
+      EXPECT_TRUE(client_error_ == 0 || client_error_ == -ESHUTDOWN) << client_error_;
+      const int error = clone_->Read(0, all.data(), size_);
+      EXPECT_TRUE(error == 0 || error == -ESHUTDOWN) << error;
+      return;
+    }
+    EXPECT_EQ(0, client_error_);
+    session_.reset();
+    ASSERT_EQ(0, clone_->Finish());
+    const CloneStats stats = clone_->Stats();
+    EXPECT_EQ(stats.total, stats.here);
+    EXPECT_EQ(0u, stats.bad);
+    ASSERT_EQ(0, clone_->Read(0, all.data(), size_));
+    EXPECT_TRUE(all == clone_file_.Read(0, size_));
+    if (start_known) {
+      EXPECT_TRUE(IsClone(all.data(), 0, size_, Listed(), true)) << "the clone is not whole";
+    } else {
+      const std::vector<bool> listed = Listed();
+      const uint64_t block = 1ull << block_shift_;
+      for (uint64_t b = 0; b < listed.size(); b++) {
+        if (!listed[b]) continue;
+        ASSERT_EQ(
+            0, std::memcmp(&target_->bytes[b * block], &all[b * block], std::min(block, size_ - b * block)))
+            << "block " << b;
+      }
+    }
+    EXPECT_EQ(0, clone_->Close());
   }
 
   void StartReaders() {
@@ -435,6 +557,13 @@ class Round {
   std::thread resizer_, unlister_;
   std::vector<std::thread> readers_;
   std::unique_ptr<PointInTimeView> view_;
+  TestFile clone_file_{0};
+  std::shared_ptr<Clone> clone_;
+  std::vector<uint8_t> clone_bytes_;  // what its clients wrote, and by_client_ where; each its own stripes
+  std::vector<uint8_t> by_client_;
+  uint64_t stripe_ = 0;
+  std::vector<std::thread> clients_;
+  std::atomic<int> client_error_{0};
   std::vector<Extent> unlisted_;  // the unlister's, until it was joined
   std::atomic<bool> may_be_unlisted_{false};
   std::atomic<bool> read_enough_{false};

@@ -5,8 +5,8 @@
  * process leaves one.
  */
 import { open } from 'node:fs/promises';
-import type { SourceRange } from './verdict.js';
 import { linesOf, type RunTool, runTool } from './tool.js';
+import type { SourceRange } from './verdict.js';
 
 export async function withPath<T>(
   { source, offset, length }: SourceRange,
