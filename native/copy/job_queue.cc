@@ -249,9 +249,9 @@ JobQueue::Found JobQueue::AwaitDemand(BlockRun run, const std::function<bool()>&
 }
 
 // Urges once, and is in `waiting` as long as it may have an effect.
-template <typename InSlot, typename Urge>
+template <typename InSlot, typename Hurry>
 JobQueue::Found JobQueue::Await(uint64_t block, std::vector<uint64_t>* waiting,
-                                const std::function<bool()>& settled, InSlot in_slot, Urge urge) {
+                                const std::function<bool()>& settled, InSlot in_slot, Hurry hurry) {
   std::unique_lock lock(mutex_);
   // Seen by whoever settles a block after this look at it; see WakeReadersIfAny().
   readers_waiting_++;
@@ -267,7 +267,7 @@ JobQueue::Found JobQueue::Await(uint64_t block, std::vector<uint64_t>* waiting,
     if (in_slot()) break;
     if (std::exchange(urged, true)) continue;
     waiting->push_back(block);
-    urge();
+    hurry();
   }
   if (urged) waiting->erase(std::find(waiting->begin(), waiting->end(), block));
   readers_waiting_--;

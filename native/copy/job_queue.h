@@ -102,9 +102,9 @@ class JobQueue {
   bool TakeBest(Job* job);
   bool NoWorkLeft();
   void WakeForDrain();
-  template <typename InSlot, typename Urge>
+  template <typename InSlot, typename Hurry>
   Found Await(uint64_t block, std::vector<uint64_t>* waiting, const std::function<bool()>& settled,
-              InSlot in_slot, Urge urge);
+              InSlot in_slot, Hurry hurry);
   void Urge(uint64_t block);
   void AskFor(BlockRun run);
   bool IsAskedFor(uint64_t block) const;
