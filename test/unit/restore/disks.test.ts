@@ -47,7 +47,11 @@ describe('a backup of several disks', () => {
   it('is verified whole, and what of it is whose is told', async () => {
     await make();
     let last: unknown;
-    const { disks, seconds, ...sum } = await check({ onProgress: (progress) => void (last = progress) });
+    const { disks, seconds, ...sum } = await check({
+      onProgress: (progress) => {
+        last = progress;
+      },
+    });
     const bytes = SIZES.a + SIZES.b;
     assert.deepEqual(sum, { bytes, badBlocks: 0, invalidBlocks: 0, invalidExtents: [] });
     assert.deepEqual(
