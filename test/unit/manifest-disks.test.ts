@@ -124,7 +124,7 @@ describe('a manifest of several disks', () => {
     ],
     [
       'worse than its disks',
-      (m) => void (m.state = 'complete-with-invalid-blocks'),
+      (m) => Object.assign(m, { state: 'complete-with-invalid-blocks' }),
       /field state: must be complete/,
     ],
   ];

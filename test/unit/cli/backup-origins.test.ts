@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BlockList } from '../../../lib/blocks/block-list.js';
 import { openOrigins, whatOfOrigins } from '../../../lib/cli/backup-origins.js';
+import type { Container } from '../../../lib/container/container.js';
 import type { Origin } from '../../../lib/origin.js';
 import { Cleanup } from '../../helpers/cleanup.js';
 import { fakeInfo, FakeSession, fakeOrigin, MiB } from '../../helpers/fake-session.js';
@@ -50,9 +51,7 @@ describe('the origins of a command', () => {
 
   it('share memory evenly, and each has a container of its own', async () => {
     const { result } = await opened(['/dev/mapper/x', '/dev/mapper/y'], { ...ALL, container: ['memory:3M'] });
-    const containers = result.options.origins!.map(
-      (plan) => (plan as { container: { open: Function } }).container,
-    );
+    const containers = result.options.origins!.map((plan) => (plan as { container: Container }).container);
     assert.notEqual(containers[0], containers[1]);
     for (const container of containers) {
       assert.equal((await container.open({ origin: fakeInfo(16 * MiB), blockSize: 65_536 })).slots, 24);
