@@ -23,6 +23,8 @@ export interface DeviceRequest {
   direct: boolean;
   /** What it must not depend on. */
   origin?: OriginPlace | undefined;
+  /** Nor on these: other origins of the same backup. */
+  neighbours?: readonly OriginPlace[] | undefined;
   /** Makes the error of the caller's kind; `reason` continues "PATH …". */
   refuse(reason: string): SnapbakError;
   native: NativeBinding;
@@ -38,16 +40,17 @@ export interface OpenDevice {
 
 /** @throws what `refuse` makes, with the reason */
 export async function openDevice(request: DeviceRequest): Promise<OpenDevice> {
-  const { path, direct, origin, refuse, host = thisHost } = request;
+  const { path, direct, origin, neighbours = [], refuse, host = thisHost } = request;
   const stats = await stat(path).catch((cause: unknown) => {
     throw refusal(refuse, 'cannot be used', cause);
   });
   if (!stats.isBlockDevice()) throw refuse('is no block device');
   // the kernel lets root open it for writing all the same
   if ((await host.blockDevice(deviceNumber(stats.rdev)))?.readOnly) throw refuse('is read-only');
-  if (origin !== undefined) {
-    if (await isOrigin(path, origin, host)) throw refuse('is the origin itself');
-    const dependence = await deviceDependence(path, origin, host);
+  for (const one of origin === undefined ? neighbours : [origin, ...neighbours]) {
+    if (await isOrigin(path, one, host))
+      throw refuse(`is ${one === origin ? 'the' : 'another'} origin itself`);
+    const dependence = await deviceDependence(path, one, host);
     if (dependence !== undefined) throw refuse(dependence);
   }
   // O_EXCL claims a block device: refused while anything has it mounted or assembled

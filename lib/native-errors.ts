@@ -104,13 +104,26 @@ const START: Record<string, Meaning> = {
   },
 };
 
+const STOP: Record<string, Meaning> = {
+  ...START,
+  ENOTTY: {
+    code: 'ERR_SNAPBAK_VERSION',
+    advice: 'the driver is older than backups of several origins; update it, and restart what it serves',
+  },
+};
+
 const HINT: Record<string, Meaning> = {
   ENODATA: { code: 'ERR_SNAPBAK_NO_SESSION', advice: 'no backup of it runs, so there is nobody to tell' },
   ENOTTY: { code: 'ERR_SNAPBAK_VERSION', advice: 'the driver is older than hints; update it' },
 };
 
 const TARGET_STAGES = new Set(['target', 'checksums']);
-const STAGES: Record<string, Record<string, Meaning>> = { module: MODULE, start: START, hint: HINT };
+const STAGES: Record<string, Record<string, Meaning>> = {
+  module: MODULE,
+  start: START,
+  stop: STOP,
+  hint: HINT,
+};
 const OPENING_STAGES = new Set(['open', 'connect', 'module', 'query', 'status', 'session', 'resolve']);
 
 /** True for an error that a native call made. */

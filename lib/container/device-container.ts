@@ -77,6 +77,7 @@ export function deviceContainer(
         force,
         direct: true,
         origin: context.origin,
+        neighbours: context.neighbours,
         refuse: (reason) => refused(`${place} ${reason}`, place),
         native: (parts.native ?? binding)(),
         host: parts.host,

@@ -114,10 +114,19 @@ function capacityOf(
 /** Whether the file will lie on the origin's own file system; throws if it cannot be made there. */
 async function checkPlace(
   path: string,
-  { origin }: ContainerContext,
+  { origin, neighbours = [] }: ContainerContext,
   native: NativeBinding,
   host: Host,
 ): Promise<boolean> {
+  for (const neighbour of neighbours) {
+    const of = (await isOrigin(path, neighbour, host))
+      ? 'is its image'
+      : await fileDependence(dirname(path), neighbour, host);
+    if (of !== undefined) {
+      const why = `${path} could wait for writes to another origin of the backup, ${neighbour.id}: it ${of}`;
+      throw refused(why, path);
+    }
+  }
   if (await isOrigin(path, origin, host)) throw refused(`${path} is the origin's image`, path);
   const directory = dirname(path);
   if ((await host.identify(directory)) === undefined) {

@@ -35,26 +35,28 @@ GroupStart::End GroupStart::Run(Driver* driver, int lower, snapbak_start* start)
 
 void GroupStart::Withdraw() {
   std::lock_guard<std::mutex> lock(mutex_);
-  failed_ = true;
-  if (++arrived_ < members_) return;
-  arrived_ = 0;
-  ++step_;
-  met_.notify_all();
+  Arrive(-ECANCELED);
 }
 
-// Waits until all have come to the end of this step. False: one has failed.
+// Waits until all have come to the end of this step. False: one has failed in it.
 bool GroupStart::Meet(int error) {
   std::unique_lock<std::mutex> lock(mutex_);
-  if (error != 0) failed_ = true;
   const uint64_t step = step_;
-  if (++arrived_ == members_) {
-    arrived_ = 0;
-    ++step_;
-    met_.notify_all();
-  } else {
-    met_.wait(lock, [&] { return step_ != step; });
-  }
-  return !failed_;
+  Arrive(error);
+  met_.wait(lock, [&] { return step_ != step; });
+  // Of this step: the next one cannot end before we have come there. (`failed_` may
+  // be of the next already, and who takes that for this one's leaves the others waiting.)
+  return good_;
+}
+
+// With mutex_ held.
+void GroupStart::Arrive(int error) {
+  if (error != 0) failed_ = true;
+  if (++arrived_ < members_) return;
+  arrived_ = 0;
+  good_ = !failed_;
+  ++step_;
+  met_.notify_all();
 }
 
 // Of the kernel origins, the first makes the request, which names the others.

@@ -45,6 +45,7 @@ class GroupStart {
 
  private:
   bool Meet(int error);
+  void Arrive(int error);
   void Join(Driver* driver);
   int Stop(Driver* driver) const;
   int StartKernel(Driver* driver, snapbak_start* start);
@@ -56,7 +57,8 @@ class GroupStart {
   std::condition_variable met_;
   size_t arrived_ = 0;
   uint64_t step_ = 0;
-  bool failed_ = false;
+  bool failed_ = false;      // somebody, so far
+  bool good_ = true;         // the step that ended last
   std::vector<int> kernel_;  // what START names
   Driver* leader_ = nullptr;
   snapbak_start started_{};  // of the kernel group

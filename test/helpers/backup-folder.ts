@@ -5,7 +5,15 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Manifest, type ManifestDraft, TOOL_VERSION, writeManifest } from '../../lib/manifest.js';
+import {
+  type DiskManifest,
+  type GroupManifest,
+  groupManifest,
+  type Manifest,
+  type ManifestDraft,
+  TOOL_VERSION,
+  writeManifest,
+} from '../../lib/manifest.js';
 import { crc32c } from './fake-binding.js';
 
 /** A draft of a complete backup of all of `size` bytes. */
@@ -66,6 +74,52 @@ export async function makeBackup(
   writeFileSync(join(directory, 'checksums'), sums);
   const sha256 = createHash('sha256').update(sums).digest('hex');
   manifest.checksums = { ...manifest.checksums, sha256, ...changes.checksums };
+  await writeManifest(directory, manifest);
+  return manifest;
+}
+
+/** What the manifest of several says of a disk. */
+export function diskManifestOf(
+  name: string,
+  size: number,
+  changes: Partial<DiskManifest> = {},
+  blockSize = 4096,
+): DiskManifest {
+  const { state, origin, blocks, invalidBlocks, statistics } = draft(size, blockSize);
+  return {
+    name,
+    ...{ state, origin, size, blockSize, blocks, invalidBlocks, statistics },
+    image: { kind: 'file', name: `${name}.img` },
+    checksums: { name: `${name}.checksums`, algorithm: 'crc32c', sha256: '0'.repeat(64) },
+    ...changes,
+  };
+}
+
+/** The manifest of a backup of these disks. */
+export function groupManifestOf(...disks: DiskManifest[]): GroupManifest {
+  return groupManifest(draft(0), disks);
+}
+
+/** Writes a backup of several disks into `directory`, which is made. */
+export async function makeGroupBackup(
+  directory: string,
+  images: Record<string, Buffer>,
+  changes: Record<string, Partial<DiskManifest>> = {},
+): Promise<GroupManifest> {
+  mkdirSync(directory, { mode: 0o700 });
+  const disks = Object.entries(images).map(([name, image]) => {
+    const disk = diskManifestOf(name, image.length, changes[name]);
+    const sums = checksumsOf(image, {
+      ...draft(image.length),
+      blocks: disk.blocks,
+      blockSize: disk.blockSize,
+    });
+    writeFileSync(join(directory, `${name}.img`), image);
+    writeFileSync(join(directory, `${name}.checksums`), sums);
+    const sha256 = createHash('sha256').update(sums).digest('hex');
+    return { ...disk, checksums: { ...disk.checksums, sha256 } };
+  });
+  const manifest = groupManifestOf(...disks);
   await writeManifest(directory, manifest);
   return manifest;
 }

@@ -18,9 +18,9 @@ import type {
 } from '../../lib/binding.js';
 import type { Container, OpenContainer } from '../../lib/container/container.js';
 import { BUCKETS } from '../../lib/histogram.js';
-import type { Manifest, ManifestDraft } from '../../lib/manifest.js';
+import { type GroupManifest, groupManifest, type Manifest, type ManifestDraft } from '../../lib/manifest.js';
 import type { Origin } from '../../lib/origin.js';
-import type { BackupTarget, PreparedTarget } from '../../lib/target/target.js';
+import type { BackupTarget, PreparedGroup, PreparedTarget, TargetContext } from '../../lib/target/target.js';
 
 /** What the addon throws. */
 export function nativeError(errno: number, stage: string): Error {
@@ -300,11 +300,11 @@ export class FakeExportable implements NativeExportable {
 }
 
 /** An origin with one session that the test holds. */
-export function fakeOrigin(session: FakeSession): Origin {
+export function fakeOrigin(session: FakeSession, spec = 'unix:/run/fake.control'): Origin {
   return {
-    spec: 'unix:/run/fake.control',
+    spec,
     size: session.info.size,
-    info: async () => ({ ...session.info, spec: 'unix:/run/fake.control' }),
+    info: async () => ({ ...session.info, spec }),
     status: () => session.status(),
     hint: async () => {},
     close: async () => {},
@@ -345,6 +345,42 @@ export class FakeTarget implements BackupTarget {
   native: PreparedTarget['native'] = { fd: 1, fresh: true };
 
   constructor(readonly log: string[] = []) {}
+
+  /** The manifest of several, once it was written. */
+  sealed: GroupManifest | undefined;
+  sealError: Error | undefined;
+
+  async prepareGroup(disks: readonly { name: string; context: TargetContext }[]): Promise<PreparedGroup> {
+    this.log.push(`target.prepareGroup ${disks.map(({ name }) => name)}`);
+    if (this.prepareError !== undefined) throw this.prepareError;
+    const told = (name: string, { id, createdAt, startedAt, finishedAt, ...rest }: ManifestDraft) => ({
+      name,
+      ...rest,
+      image: { kind: 'file', name: `${name}.img` } as const,
+      checksums: { name: `${name}.checksums`, algorithm: 'crc32c', sha256: '0'.repeat(64) } as const,
+    });
+    return {
+      disks: disks.map(({ name }) => ({
+        native: this.native,
+        checksumsFd: 2,
+        image: { kind: 'file', name: `${name}.img` },
+        commit: async (draft) => {
+          this.log.push(`${name}.commit`);
+          if (this.commitError !== undefined) throw this.commitError;
+          return told(name, draft);
+        },
+        fail: async (draft) => told(name, draft),
+        close: async () => void this.log.push(`${name}.close`),
+      })),
+      seal: async (draft, disks) => {
+        this.log.push('target.seal');
+        if (this.sealError !== undefined) throw this.sealError;
+        this.sealed = groupManifest(draft, disks);
+        return this.sealed;
+      },
+      close: async () => void this.log.push('target.close'),
+    };
+  }
 
   async prepare(): Promise<PreparedTarget> {
     this.log.push('target.prepare');

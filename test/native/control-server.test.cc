@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -269,6 +270,72 @@ TEST_F(ControlServerTest, AnotherUserIsRefusedEvenIfTheFileModeWasOpened) {
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+int StopWrites(Driver* driver, uint64_t timeout_ms = 600'000) {
+  snapbak_stop_writes stop{};
+  stop.size = sizeof stop;
+  stop.timeout_ms = timeout_ms;
+  return driver->StopWrites(&stop);
+}
+
+TEST_F(ControlServerTest, WritesThatWereStoppedOverTheSocketGoOnWithTheStart) {
+  Serve();
+  auto driver = Connect();
+  SharedMemory memory;
+  Prepare(driver.get(), &memory);
+  snapbak_bitmap_set_range(memory.bitmap(), 0, memory.geometry().nr_blocks);
+  ASSERT_EQ(StopWrites(driver.get()), 0);
+  auto write = std::async(std::launch::async, [&] { return engine_->Write("changed", 7, 0, false); });
+  ASSERT_EQ(StartSession(driver.get()), 0);
+  EXPECT_EQ(write.get(), 0);
+  EXPECT_EQ(StatusOf(driver.get()).counters[SNAPBAK_C_CAPTURED], 1u) << "it came after the start instant";
+}
+
+TEST_F(ControlServerTest, WritesThatWereStoppedGoOnWhenTheConnectionCloses) {
+  Serve();
+  auto driver = Connect();
+  SharedMemory memory;
+  Prepare(driver.get(), &memory);
+  ASSERT_EQ(StopWrites(driver.get()), 0);
+  auto write = std::async(std::launch::async, [&] { return engine_->Write("changed", 7, 0, false); });
+  driver.reset();
+  EXPECT_EQ(write.get(), 0);
+}
+
+TEST_F(ControlServerTest, WritesThatWereStoppedGoOnWhenTheLibraryIsKilled) {
+  // Before there are threads: the child is the library.
+  int ready[2];
+  ASSERT_EQ(pipe(ready), 0);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    std::unique_ptr<Driver> driver;
+    while (RemoteDriver::Connect(path_, &driver) != 0) usleep(1000);
+    snapbak_open open{};
+    open.size = sizeof(open);
+    snapbak_setup setup{};
+    setup.size = sizeof(setup);
+    setup.block_shift = kBlockShift;
+    setup.nr_slots = 4;
+    setup.hold_timeout_ms = 30000;
+    UniqueFd lower;
+    SharedMemory memory;
+    if (driver->Open(&open, &lower) != 0 || driver->Setup(&setup, &memory) != 0) _exit(101);
+    if (StopWrites(driver.get()) != 0 || write(ready[1], "s", 1) != 1) _exit(102);
+    for (;;) pause();
+  }
+  close(ready[1]);
+  Serve();
+  char stopped = 0;
+  ASSERT_EQ(read(ready[0], &stopped, 1), 1) << "the child has ended";
+  close(ready[0]);
+  auto write = std::async(std::launch::async, [&] { return engine_->Write("changed", 7, 0, false); });
+  EXPECT_EQ(write.wait_for(milliseconds(20)), std::future_status::timeout);
+  ASSERT_EQ(kill(child, SIGKILL), 0);
+  EXPECT_EQ(write.get(), 0);
+  ASSERT_EQ(waitpid(child, nullptr, 0), child);
+  EXPECT_TRUE(Eventually([&] { return State() == UINT32_MAX; })) << "nothing is left of its session";
 }
 
 // One request by hand, for what RemoteDriver keeps to itself: the descriptors.

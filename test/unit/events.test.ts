@@ -142,4 +142,24 @@ describe('EventChannel', () => {
     channel.push(progress(1));
     assert.deepEqual(await reader.next(), { done: true, value: undefined });
   });
+
+  it('never takes one disk for another, and tells what was found on each to whoever comes later', async () => {
+    const channel = new EventChannel();
+    const reader = channel.reader();
+    const hold = (disk: string, writes: number): BackupEvent => ({
+      ...{ event: 'hold', disk, writes, now: 0, longestMs: 1 },
+    });
+    const blocks = (disk: string): BackupEvent => ({
+      ...{ event: 'blocks', disk, listedBytes: 1, parts: [], seconds: 0 },
+    });
+    for (const event of [blocks('a'), blocks('b'), hold('a', 1), hold('b', 2), hold('a', 3)])
+      channel.push(event);
+    const later = channel.reader();
+    channel.push({ event: 'broken', id: 'x', code: 'ERR_SNAPBAK_BROKEN', message: 'why' });
+    const seen = [];
+    for await (const event of reader) seen.push(event);
+    assert.deepEqual(seen.slice(0, -1), [blocks('a'), blocks('b'), hold('b', 2), hold('a', 4)]);
+    assert.deepEqual((await later.next()).value, blocks('a'));
+    assert.deepEqual((await later.next()).value, blocks('b'));
+  });
 });

@@ -103,4 +103,45 @@ describe('the view of a backup', () => {
     assert.match(out.text, /complete-with-invalid-blocks: 2 MiB in 2 s, 1 MiB\/s/);
     assert.match(out.text, /50 blocks could not be read/);
   });
+
+  it('shows several disks: at the start, how far each is, the end of each, and what is about one', () => {
+    const { out, err, view } = setup(false);
+    const disk = {
+      origin: 'unix:/run/x',
+      size: 4 * MiB,
+      listedBlocks: 32,
+      listedBytes: 2 * MiB,
+      armMs: 0,
+      freezeMs: 0,
+    };
+    view.show({ ...started, disks: ['a', 'b'].map((name) => ({ ...disk, name })) });
+    const disks = [
+      { name: 'a', state: 'running', stats: stats(6) },
+      { name: 'b', state: 'broken', stats: stats(6, 16) },
+    ] as const;
+    view.show({ event: 'progress', ...stats(6), disks: [...disks] });
+    view.show({
+      event: 'invalid-block',
+      disk: 'a',
+      block: 0,
+      extent: { offset: 0, length: 65_536 },
+      errno: -5,
+    });
+    view.show({ event: 'disk', id: 'an-id', disk: 'a', state: 'copied', invalidBlocks: 1, seconds: 7 });
+    view.show({
+      event: 'disk',
+      id: 'an-id',
+      disk: 'b',
+      state: 'broken',
+      code: 'X',
+      message: 'its driver is gone',
+    });
+    view.end();
+    assert.match(out.text, / {2}a: unix:\/run\/x, 2 MiB of 4 MiB\n {2}b: unix/);
+    assert.match(err.lines[0]!, / \| a 25% b broke$/);
+    assert.match(barText({ ...stats(6), disks: [...disks] }), / \| a 25% b broke$/);
+    assert.match(err.text, /snapbak: a: cannot read the block at 0/);
+    assert.match(out.text, / {2}a: copied in 7 s, 1 blocks could not be read\n/);
+    assert.match(out.text, / {2}b: broke; the others go on: its driver is gone\n/);
+  });
 });

@@ -98,6 +98,19 @@ describe('a container with a file', () => {
     });
   });
 
+  it('is refused if it is the image of another origin of the backup', async () => {
+    const path = join(folder, 'other.img');
+    writeFileSync(path, 'an image');
+    const { dev, ino } = statSync(path);
+    const neighbour = { ...fakeInfo(MiB), id: 'other.img', lowerFsDev: dev, lowerInode: ino };
+    const open = fileContainer(path, MiB, {}, { native }).open({ ...context, neighbours: [neighbour] });
+    await assert.rejects(open, {
+      code,
+      path,
+      message: /could wait for writes to another origin of the backup, other\.img: it is its image/,
+    });
+  });
+
   it('is refused on a file system in memory', async () => {
     const path = join(await smallTmpfs(cleanup, 8 * MiB), 'container');
     await assert.rejects(fileContainer(path, MiB, {}, { native }).open(context), {

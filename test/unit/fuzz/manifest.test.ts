@@ -44,6 +44,8 @@ describe(`a manifest from anywhere (seed ${SEED})`, function () {
     writeFileSync(join(folder, 'outside'), 'secret'.repeat(1000));
     writeFileSync(join(backup, 'data.img'), image);
     writeFileSync(join(backup, 'checksums'), checksumsOf(image, manifestOf(SIZE)));
+    writeFileSync(join(backup, 'other.img'), image);
+    writeFileSync(join(backup, 'other.checksums'), checksumsOf(image, manifestOf(SIZE)));
     symlinkSync('../outside', join(backup, 'link'));
     mkdirSync(join(backup, 'folder'));
     await must('mkfifo', [join(backup, 'pipe')]);
@@ -96,7 +98,10 @@ describe(`a manifest from anywhere (seed ${SEED})`, function () {
     writeFileSync(join(backup, 'manifest.json'), text);
     const to = join(folder, 'restored.img');
     const verified = await attempt(verify({ backup }));
-    const restored = await attempt(restore({ backup, to }));
+    // of several, each name leads to what it says, or to an error of ours
+    const several = !SnapbakError.is(manifest) && 'disks' in manifest;
+    const disk = several ? manifest.disks[counts.runs % manifest.disks.length]!.name : undefined;
+    const restored = await attempt(restore({ backup, to, disk }));
     if (!SnapbakError.is(verified)) counts.verified++;
     if (!SnapbakError.is(restored)) {
       counts.restored++;

@@ -142,6 +142,56 @@ main_job() {
 	at_least "files from after it" $after 1
 }
 
+# counts FOLDER FOLDER: for ever, a number durably in the one, and only then in the other.
+counts() {
+	local n
+	for ((n = 1; ; n++)); do
+		echo $n >"$1/count" && sync "$1/count" && echo $n >"$2/count" && sync "$2/count" || exit 1
+		echo $n >"$T/counted"
+	done
+}
+
+# counted IMAGE: the number in it.
+counted() {
+	debugfs -R 'cat count' "$1" 2>/dev/null
+}
+
+is_counting() {
+	[ "$(cat "$T/counted")" -gt "$1" ]
+}
+
+two_disks() {
+	local name counter first second
+	for name in data log; do
+		slice $name-lower 65536 $([ $name = data ] || echo 65536)
+		origin $name "/dev/mapper/$name-lower"
+		new_file_system ext4 "/dev/mapper/$name" "$T/$name"
+		echo 0 >"$T/$name/count"
+	done
+	echo 0 >"$T/counted"
+	counts "$T/data" "$T/log" &
+	counter=$!
+	defer "end_process $counter"
+	until_true 30 is_counting 3
+	snapbak backup /dev/mapper/data /dev/mapper/log "$T/b" --rate 16M --json >"$T/events" &
+	BACKUP=$!
+	defer "end_process $BACKUP"
+	until_true 120 started
+	until_true 30 is_counting $(($(cat "$T/counted") + 2))
+	wait "$BACKUP" || fail "snapbak backup: exit status $?: $(tail -n 2 "$T/events")"
+	kill -0 "$counter"
+	end_process "$counter" || true
+	grep -q '"state": "complete"' "$T/b/manifest.json"
+	first=$(counted "$T/b/data.img") second=$(counted "$T/b/log.img")
+	at_least "what was counted on the first at the start instant" "$first" 3
+	[ "$first" -lt "$(cat "$T/counted")" ] || fail "the start instant is not in the past"
+	at_most "what was counted on the second, which comes after the first" "$second" "$first"
+	at_most "what was counted on the first, which waits for the second" "$first" $((second + 1))
+	snapbak restore "$T/b" "$T/log.restored" --disk log
+	for name in data log; do check ext4 "$T/b/$name.img"; done
+	cmp "$T/b/log.img" "$T/log.restored"
+}
+
 ext4_on_lvm() {
 	# the program as it is installed, not as one file
 	snapbak() { node dist/cli/main.js "$@"; }
@@ -155,3 +205,4 @@ it 'attaches, backs up, detaches and restores ext4 on an LVM volume that is bein
 it 'does so with xfs' xfs_on_lvm
 it 'does so with ext4 on LUKS' ext4_on_luks
 it 'does so with ext4 on a striped volume' ext4_on_stripes
+it 'backs up two mounted file systems as of one instant' two_disks
