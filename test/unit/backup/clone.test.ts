@@ -18,6 +18,7 @@ import { type BackupOptions, startBackup } from '../../../lib/backup.js';
 import { binding, type NativeClone, type NativeCloneOptions } from '../../../lib/binding.js';
 import type { BackupEvent, FinishedEvent } from '../../../lib/events.js';
 import type { Export } from '../../../lib/export/export.js';
+import { directoryTarget } from '../../../lib/target/directory-target.js';
 import { Cleanup } from '../../helpers/cleanup.js';
 import { dev, fakeHost } from '../../helpers/fake-host.js';
 import {
@@ -287,6 +288,15 @@ describe('the clone of a backup', () => {
     ] as const) {
       assert.throws(() => checkClone(value), { name: type, message: words });
     }
+  });
+
+  it('is of one origin', async () => {
+    const target = directoryTarget(join(folder, 'backup'));
+    await assert.rejects(startBackup({ origins: [fakeOrigin(session)], target, clone: { to } }), {
+      name: 'TypeError',
+      message: /options\.clone/,
+    });
+    assert.deepEqual([log, existsSync(to)], [[], false]);
   });
 
   it('because something else is at the place of its socket has touched nothing', async () => {
