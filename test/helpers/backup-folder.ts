@@ -5,7 +5,8 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Manifest, type ManifestDraft, TOOL_VERSION, writeManifest } from '../../lib/manifest.js';
+import { type Manifest, type ManifestDraft, writeManifest } from '../../lib/manifest.js';
+import { TOOL_VERSION } from '../../lib/tool-version.js';
 import { crc32c } from './fake-binding.js';
 
 /** A draft of a complete backup of all of `size` bytes. */
