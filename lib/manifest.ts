@@ -7,7 +7,6 @@
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { open, rename, unlink } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { expectOptions, expectType } from './arguments.js';
 import { BackupFolder } from './backup-folder.js';
@@ -26,6 +25,7 @@ import {
   TOOL_NAME,
 } from './manifest-format.js';
 import { systemCode, systemError } from './system-error.js';
+import { TOOL_VERSION } from './tool-version.js';
 
 export {
   type DiskManifest,
@@ -42,10 +42,6 @@ export const MANIFEST_NAME = 'manifest.json';
 
 /** Above this, it is not read: some ten million extents. */
 const MAX_BYTES = 256 * 2 ** 20;
-
-/** The version of this package, as manifests name it. */
-export const TOOL_VERSION: string = (createRequire(import.meta.url)('../package.json') as { version: string })
-  .version;
 
 /** A draft with what the target knows. A statistic that is no number must not spoil a good backup: it is left out. */
 export function completeDraft(

@@ -3,9 +3,9 @@
  */
 import type { Command } from 'commander';
 import { binding } from '../binding.js';
-import { TOOL_VERSION } from '../manifest.js';
 import { type InstalledModule, installModule, uninstallModule } from '../module/dkms.js';
 import { type ModuleFacts, moduleFacts } from '../module/facts.js';
+import { TOOL_VERSION } from '../tool-version.js';
 import type { Cli } from './cli.js';
 
 /** What the commands do; tests have ones of their own. */

@@ -3,7 +3,7 @@
  * and an exit status.
  */
 import { Command, CommanderError } from 'commander';
-import { TOOL_VERSION } from '../manifest.js';
+import { TOOL_VERSION } from '../tool-version.js';
 import type { Cli } from './cli.js';
 import { EXIT, EXIT_HELP, exitStatusOf } from './exit-status.js';
 import { Output } from './output.js';

@@ -8,7 +8,7 @@ import { cp, rm } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { SnapbakError } from '../errors.js';
-import { TOOL_VERSION } from '../manifest.js';
+import { TOOL_VERSION } from '../tool-version.js';
 import { MODULE, type ModuleFacts, moduleFacts } from './facts.js';
 
 // lib/module/ in the sources and dist/module/ in the package both lie two below the root

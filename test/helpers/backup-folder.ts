@@ -11,9 +11,9 @@ import {
   groupManifest,
   type Manifest,
   type ManifestDraft,
-  TOOL_VERSION,
   writeManifest,
 } from '../../lib/manifest.js';
+import { TOOL_VERSION } from '../../lib/tool-version.js';
 import { crc32c } from './fake-binding.js';
 
 /** A draft of a complete backup of all of `size` bytes. */

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { Command } from 'commander';
 import { type ModuleActions, registerModule } from '../../../lib/cli/module-command.js';
 import { Output } from '../../../lib/cli/output.js';
-import { TOOL_VERSION } from '../../../lib/manifest.js';
 import type { ModuleFacts } from '../../../lib/module/facts.js';
+import { TOOL_VERSION } from '../../../lib/tool-version.js';
 import { TextSink } from '../../helpers/text-sink.js';
 
 const FACTS: ModuleFacts = {

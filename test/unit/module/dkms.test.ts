@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { TOOL_VERSION } from '../../../lib/manifest.js';
 import { installModule, type ModuleSystem, thisSystem, uninstallModule } from '../../../lib/module/dkms.js';
 import type { ModuleFacts } from '../../../lib/module/facts.js';
+import { TOOL_VERSION } from '../../../lib/tool-version.js';
 import { Cleanup } from '../../helpers/cleanup.js';
 
 const RELEASE = '6.1.0-9-amd64';

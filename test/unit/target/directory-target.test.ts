@@ -14,9 +14,10 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { readManifest, TOOL_VERSION } from '../../../lib/manifest.js';
+import { readManifest } from '../../../lib/manifest.js';
 import { directoryTarget } from '../../../lib/target/directory-target.js';
 import type { TargetContext } from '../../../lib/target/target.js';
+import { TOOL_VERSION } from '../../../lib/tool-version.js';
 import { draft } from '../../helpers/backup-folder.js';
 import { Cleanup } from '../../helpers/cleanup.js';
 import { fakeHost } from '../../helpers/fake-host.js';

@@ -29,13 +29,21 @@ begin_files() {
 # goes_on: the writer is alive, and comes to the end of another file.
 goes_on() {
 	local before
-	before=$(wc -l <"$T/files")
+	count_files
+	before=$COUNT
 	until_true 30 wrote_more "$before"
 	kill -0 "$WRITER"
 }
 
+count_files() {
+	local lines
+	mapfile -t lines <"$T/files"
+	COUNT=${#lines[@]}
+}
+
 wrote_more() {
-	[ "$(wc -l <"$T/files")" -gt "$1" ]
+	count_files
+	[ "$COUNT" -gt "$1" ]
 }
 
 # end_files KIND DEVICE: everything is there that was durable, and the file system is clean.
