@@ -538,6 +538,9 @@ export interface NativeExtBlocks {
   doubt?: string;
 }
 
+/** What used-block lists are read from: a descriptor, or a view. */
+export type NativeSource = number | NativeExportable;
+
 export interface NativeBinding {
   openOrigin(path: string, readOnly: boolean): Promise<NativeOrigin>;
   /**
@@ -554,10 +557,13 @@ export interface NativeBinding {
   deviceSize(fd: number): number;
   /** What libblkid finds on it: `{ type: 'ext4', usage: 'filesystem' }`, or null. */
   probeSignature(path: string): { type: string; usage: string } | null;
-  /** The same of a part, with the partitions where there is a table. */
-  probeRange(fd: number, offset: number, length: number): Promise<NativeRangeProbe>;
+  /**
+   * The same of a part of a descriptor or of a device of ours, with the partitions where
+   * there is a table. Of a device of ours, logical partitions of a DOS table may lack.
+   */
+  probeRange(source: NativeSource, offset: number, length: number): Promise<NativeRangeProbe>;
   /** `frozen`: the file system was frozen when what is read was so. */
-  extBlocks(fd: number, offset: number, length: number, frozen: boolean): Promise<NativeExtBlocks>;
+  extBlocks(source: NativeSource, offset: number, length: number, frozen: boolean): Promise<NativeExtBlocks>;
   /** posix_fallocate of `bytes` bytes at `from` (0), and every page written, so that later writes allocate nothing. */
   preallocate(fd: number, bytes: number, from?: number): Promise<void>;
   /**

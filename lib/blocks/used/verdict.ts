@@ -13,6 +13,8 @@ export type Verdict = { used: Extent[]; note?: string } | { doubt: string };
 export interface ReadOptions {
   /** The source shows an instant at which the file systems on it were frozen. */
   frozen: boolean;
+  /** Used blocks are the default, and nobody's wish. */
+  unasked?: boolean;
 }
 
 /** Reads what one kind of file system says of itself. Never throws for what it finds. */
