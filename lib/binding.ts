@@ -536,6 +536,8 @@ export interface NativeExtBlocks {
   liveJournal: boolean;
   /** It cannot be told with certainty. */
   doubt?: string;
+  /** That is so because it has no journal and was not unmounted. */
+  unclean?: boolean;
 }
 
 /** What used-block lists are read from: a descriptor, or a view. */
@@ -562,8 +564,8 @@ export interface NativeBinding {
    * there is a table. Of a device of ours, logical partitions of a DOS table may lack.
    */
   probeRange(source: NativeSource, offset: number, length: number): Promise<NativeRangeProbe>;
-  /** `frozen`: the file system was frozen when what is read was so. */
-  extBlocks(source: NativeSource, offset: number, length: number, frozen: boolean): Promise<NativeExtBlocks>;
+  /** `checked`: e2fsck found it consistent, so that it need not say so itself (`unclean`). */
+  extBlocks(source: NativeSource, offset: number, length: number, checked: boolean): Promise<NativeExtBlocks>;
   /** posix_fallocate of `bytes` bytes at `from` (0), and every page written, so that later writes allocate nothing. */
   preallocate(fd: number, bytes: number, from?: number): Promise<void>;
   /**

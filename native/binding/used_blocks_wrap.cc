@@ -71,6 +71,7 @@ Napi::Value BlocksObject(Napi::Env env, const ExtBlocks& found) {
   object.Set("extents", extents);
   object.Set("liveJournal", found.live_journal);
   if (!found.doubt.empty()) object.Set("doubt", found.doubt);
+  if (found.unclean) object.Set("unclean", true);
   return object;
 }
 
@@ -91,11 +92,11 @@ Napi::Value ProbeRange(const Napi::CallbackInfo& info) {
 
 Napi::Value JsExtBlocks(const Napi::CallbackInfo& info) {
   const Source source = ToSource(info);
-  const bool frozen = ToBool(info[3]);
+  const bool checked = ToBool(info[3]);
   AddonData* data = AddonData::Of(info.Env());
   Settler settler(info.Env(), data->queue);
-  const bool accepted = data->helper->Run([source, frozen, settler] {
-    auto found = std::make_shared<ExtBlocks>(FindExtBlocks(source.range, frozen));
+  const bool accepted = data->helper->Run([source, checked, settler] {
+    auto found = std::make_shared<ExtBlocks>(FindExtBlocks(source.range, checked));
     settler.Settle({}, [found](Napi::Env env) { return BlocksObject(env, *found); });
   });
   if (!accepted) settler.Settle({-EBADF, "blocks"});

@@ -9,7 +9,7 @@ namespace snapbak {
 
 // probeRange(source, offset, length): promise of { type, usage, table, several, partitions }.
 Napi::Value ProbeRange(const Napi::CallbackInfo& info);
-// extBlocks(source, offset, length, frozen): promise of { extents, liveJournal, doubt? }.
+// extBlocks(source, offset, length, checked): promise of { extents, liveJournal, doubt?, unclean? }.
 Napi::Value JsExtBlocks(const Napi::CallbackInfo& info);
 
 }  // namespace snapbak

@@ -2,11 +2,11 @@
 import type { NativeExportable } from '../../binding.js';
 import { fullBlocks, type UsedBlocks, usedBlocksOf } from './compile.js';
 import type { MetadataSource } from './source.js';
-import type { ReadOptions } from './verdict.js';
+import type { TellOptions } from './verdict.js';
 import { viewSource } from './view-source.js';
 
 /** How it is done. */
-export interface UsedOptions extends Pick<ReadOptions, 'unasked'> {
+export interface UsedOptions extends TellOptions {
   /** Ends it early: everything is listed then. */
   signal?: AbortSignal | undefined;
 }
@@ -14,8 +14,8 @@ export interface UsedOptions extends Pick<ReadOptions, 'unasked'> {
 /**
  * All of the device where it cannot be read. Never throws.
  *
- * Nothing is taken for frozen: the kernel driver freezes what is mounted on the
- * origin, but a guest's file system on it, or one that is mounted read-only, is not.
+ * That the driver froze something is no matter: whether a file system was at rest
+ * is read from the instant itself, for it may be a guest's, or mounted elsewhere.
  *
  * @param openView of a session that is armed
  */
@@ -34,7 +34,7 @@ export async function usedAtStart(
     ends.push(() => signal?.removeEventListener('abort', stop));
     signal?.throwIfAborted();
     await using source = viewSource(native, device);
-    return await usedBlocksOf(source, { frozen: false, unasked });
+    return await usedBlocksOf(source, { unasked });
   } catch (error) {
     const reason = `the start instant cannot be read: ${(error as Error).message}`;
     return fullBlocks(device, reason, { unasked });

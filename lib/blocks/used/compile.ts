@@ -3,15 +3,16 @@
  * cannot be read with certainty is listed in full, and the log says so: a used
  * block that is left out is data loss, a free one that is copied costs time.
  */
-import { binding, type NativeRangeProbe } from '../../binding.js';
+import type { NativeRangeProbe } from '../../binding.js';
 import { log } from '../../diagnostics.js';
 import { type Extent, formatSize } from '../../extent.js';
 import { BlockList } from '../block-list.js';
 import { readBtrfs } from './btrfs.js';
+import { readExt } from './ext.js';
 import { partitioning } from './partitions.js';
 import type { MetadataSource } from './source.js';
 import { usedOfSwap } from './swap.js';
-import type { Reader, ReadOptions, SourceRange, UsedPart, Verdict } from './verdict.js';
+import type { Reader, SourceRange, TellOptions, UsedPart, Verdict } from './verdict.js';
 import { readXfs } from './xfs.js';
 
 /** A compiled list, and how it came about. */
@@ -21,14 +22,6 @@ export interface UsedBlocks {
   /** What was found, by its place. */
   parts: UsedPart[];
 }
-
-const readExt: Reader = async ({ source, offset, length }, { frozen }) => {
-  const { extents, doubt, liveJournal } = await binding().extBlocks(source.native, offset, length, frozen);
-  if (doubt !== undefined) return { doubt };
-  const used: Extent[] = [];
-  for (let i = 0; i < extents.length; i += 2) used.push({ offset: extents[i]!, length: extents[i + 1]! });
-  return liveJournal ? { used, note: 'its journal holds changes: their blocks are listed, too' } : { used };
-};
 
 const readSwap: Reader = async ({ source, offset, length }) => {
   return usedOfSwap(await source.read(offset, Math.min(65536, length)), length);
@@ -53,9 +46,9 @@ const REASONS: Record<string, string> = {
 const MAX_DEPTH = 3;
 
 /** The used blocks of a source; says in the log what was found. */
-export async function usedBlocksOf(source: MetadataSource, options: ReadOptions): Promise<UsedBlocks> {
+export async function usedBlocksOf(source: MetadataSource, options: TellOptions = {}): Promise<UsedBlocks> {
   const whole = { source, offset: 0, length: source.size };
-  let found = await examine(whole, options, 0);
+  let found = await examine(whole, 0);
   const unsteady = await source.unsteady();
   // what changed meanwhile may be anything
   if (unsteady !== undefined) found = inFull(whole, found.parts[0]?.what ?? 'unknown', `it ${unsteady}`);
@@ -67,7 +60,7 @@ export async function usedBlocksOf(source: MetadataSource, options: ReadOptions)
 export function fullBlocks(
   { name, size }: Pick<MetadataSource, 'name' | 'size'>,
   reason: string,
-  options: Pick<ReadOptions, 'unasked'> = {},
+  options: TellOptions = {},
 ): UsedBlocks {
   const part = { offset: 0, length: size, what: 'unknown', bytes: size, full: true, reason };
   tell(name, part, options);
@@ -80,7 +73,7 @@ interface Found {
   parts: UsedPart[];
 }
 
-async function examine(range: SourceRange, options: ReadOptions, depth: number): Promise<Found> {
+async function examine(range: SourceRange, depth: number): Promise<Found> {
   if (range.length === 0) return { used: [], parts: [] };
   let probe: NativeRangeProbe;
   try {
@@ -92,12 +85,12 @@ async function examine(range: SourceRange, options: ReadOptions, depth: number):
   if (several || (type !== '' && table !== '')) {
     return inFull(range, 'unknown', 'it has the signatures of several kinds at once');
   }
-  if (table !== '') return await disk(range, probe, options, depth);
+  if (table !== '') return await disk(range, probe, depth);
   if (type === '') return inFull(range, 'unknown', 'nothing on it is known');
   const reader = Object.hasOwn(READERS, type) ? READERS[type]! : undefined;
   if (reader === undefined)
     return inFull(range, type, REASONS[type] ?? `Snapbak does not know the free space of ${type}`);
-  const verdict = await reader(range, options).catch((error: Error): Verdict => ({ doubt: error.message }));
+  const verdict = await reader(range).catch((error: Error): Verdict => ({ doubt: error.message }));
   if ('doubt' in verdict) return inFull(range, type, verdict.doubt);
   const list = BlockList.extents(verdict.used);
   if (list.end > range.length) return inFull(range, type, 'it says that it uses more than there is');
@@ -106,12 +99,7 @@ async function examine(range: SourceRange, options: ReadOptions, depth: number):
   return { used, parts: [verdict.note === undefined ? part : { ...part, note: verdict.note }] };
 }
 
-async function disk(
-  range: SourceRange,
-  probe: NativeRangeProbe,
-  options: ReadOptions,
-  depth: number,
-): Promise<Found> {
+async function disk(range: SourceRange, probe: NativeRangeProbe, depth: number): Promise<Found> {
   const what = `${probe.table} partition table`;
   if (depth === MAX_DEPTH) return inFull(range, what, 'there are too many tables inside of tables');
   const found = partitioning(probe, range.length);
@@ -120,10 +108,8 @@ async function disk(
   const used = Array.from(around, ({ offset, length }) => ({ offset: range.offset + offset, length }));
   const parts: UsedPart[] = [{ ...place(range), what, bytes: around.bytes, full: false }];
   for (const part of found.parts) {
-    // whoever froze the device froze what is on it itself, and no partition
     const inner = await examine(
       { ...part, offset: range.offset + part.offset, source: range.source },
-      { ...options, frozen: false },
       depth + 1,
     );
     used.push(...inner.used);
@@ -144,7 +130,7 @@ function place({ offset, length }: Extent): Extent {
 function tell(
   origin: string,
   { offset, length, what, bytes, full, reason, note }: UsedPart,
-  { unasked = false }: Pick<ReadOptions, 'unasked'>,
+  { unasked = false }: TellOptions,
 ): void {
   const where = `${what} at ${offset}, ${formatSize(length)}`;
   const why = full

@@ -33,5 +33,5 @@ export async function usedBlocks(what: string | Origin): Promise<UsedBlocks> {
     throw new TypeError(`what must be a path or an origin, got ${show(what)}`);
   }
   await using source = await openFileSource(what);
-  return await usedBlocksOf(source, { frozen: false });
+  return await usedBlocksOf(source);
 }

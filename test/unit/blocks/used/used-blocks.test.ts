@@ -49,7 +49,7 @@ describe('usedBlocks', () => {
   it('lists in full what was written to while it was read', async () => {
     await using source = await openFileSource(image);
     appendFileSync(image, 'x');
-    const { parts } = await usedBlocksOf(source, { frozen: false });
+    const { parts } = await usedBlocksOf(source);
     assert.match(parts[0]!.reason ?? '', /written to/);
   });
 
@@ -58,7 +58,7 @@ describe('usedBlocks', () => {
     mkdirSync(join(sys, 'loop7/loop'), { recursive: true });
     writeFileSync(join(sys, 'loop7/loop/backing_file'), `${image}\n`);
     await using source = await openFileSource(image, sys);
-    const { parts } = await usedBlocksOf(source, { frozen: false });
+    const { parts } = await usedBlocksOf(source);
     assert.match(parts[0]!.reason ?? '', /\/dev\/loop7/);
   });
 
