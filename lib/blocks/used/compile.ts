@@ -9,7 +9,8 @@ import { type Extent, formatSize } from '../../extent.js';
 import { BlockList } from '../block-list.js';
 import { readBtrfs } from './btrfs.js';
 import { readExt } from './ext.js';
-import { partitioning } from './partitions.js';
+import { readLvm } from './lvm.js';
+import { type Partitioning, partitioning } from './partitions.js';
 import type { MetadataSource } from './source.js';
 import { usedOfSwap } from './swap.js';
 import type { Reader, SourceRange, TellOptions, UsedPart, Verdict } from './verdict.js';
@@ -42,7 +43,7 @@ const REASONS: Record<string, string> = {
   jbd: 'it is the journal of another file system',
 };
 
-/** A partition inside a partition is the most that makes sense. */
+/** A disk of a virtual machine on a logical volume in a partition. */
 const MAX_DEPTH = 3;
 
 /** The used blocks of a source; says in the log what was found. */
@@ -85,8 +86,13 @@ async function examine(range: SourceRange, depth: number): Promise<Found> {
   if (several || (type !== '' && table !== '')) {
     return inFull(range, 'unknown', 'it has the signatures of several kinds at once');
   }
-  if (table !== '') return await disk(range, probe, depth);
+  if (table !== '') {
+    return await inside(range, `${table} partition table`, depth, async () =>
+      partitioning(probe, range.length),
+    );
+  }
   if (type === '') return inFull(range, 'unknown', 'nothing on it is known');
+  if (type === 'LVM2_member') return await inside(range, type, depth, () => readLvm(range));
   const reader = Object.hasOwn(READERS, type) ? READERS[type]! : undefined;
   if (reader === undefined)
     return inFull(range, type, REASONS[type] ?? `Snapbak does not know the free space of ${type}`);
@@ -99,14 +105,20 @@ async function examine(range: SourceRange, depth: number): Promise<Found> {
   return { used, parts: [verdict.note === undefined ? part : { ...part, note: verdict.note }] };
 }
 
-async function disk(range: SourceRange, probe: NativeRangeProbe, depth: number): Promise<Found> {
-  const what = `${probe.table} partition table`;
+/** What holds parts of which each is looked at anew. */
+async function inside(
+  range: SourceRange,
+  what: string,
+  depth: number,
+  read: () => Promise<Partitioning>,
+): Promise<Found> {
   if (depth === MAX_DEPTH) return inFull(range, what, 'there are too many tables inside of tables');
-  const found = partitioning(probe, range.length);
+  const found = await read().catch((error: Error): Partitioning => ({ doubt: error.message }));
   if ('doubt' in found) return inFull(range, what, found.doubt);
   const around = BlockList.extents(found.used);
   const used = Array.from(around, ({ offset, length }) => ({ offset: range.offset + offset, length }));
-  const parts: UsedPart[] = [{ ...place(range), what, bytes: around.bytes, full: false }];
+  const own = { ...place(range), what, bytes: around.bytes, full: false };
+  const parts: UsedPart[] = [found.note === undefined ? own : { ...own, note: found.note }];
   for (const part of found.parts) {
     const inner = await examine(
       { ...part, offset: range.offset + part.offset, source: range.source },
