@@ -106,12 +106,14 @@ describe('a backup of the used blocks', () => {
         assert.ok(list.bytes < 24 * MIB, `${list.bytes} bytes are listed`);
         withoutFiles();
         assert.equal((await BlockList.used(opened)).toText(), list.toText());
-        const backup = await startBackupHere({ origin: opened, target, rate: 1 });
+        const backup = await startBackupHere({ origin: opened, target, blockSize: 4096, rate: 1 });
         const busy = (error: unknown) => SnapbakError.is(error) && error.code === 'ERR_SNAPBAK_BUSY';
         await assert.rejects(BlockList.used(opened), busy);
         backup.setRate(undefined);
-        const { manifest } = await backup.finished;
-        const whole = Array.from(list.alignTo(65536, 48 * MIB), ({ offset, length }) => [offset, length]);
+        const { manifest, stats } = await backup.finished;
+        const listed = list.alignTo(4096, 48 * MIB);
+        assert.equal(stats.doneBytes, listed.bytes);
+        const whole = Array.from(listed, ({ offset, length }) => [offset, length]);
         assert.deepEqual(manifest.blocks, whole);
       });
     }
