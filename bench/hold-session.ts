@@ -77,6 +77,7 @@ async function main(options: HoldOptions): Promise<void> {
     target:
       options.targetRate === undefined ? directoryTarget(options.target) : slowTarget(options.targetRate),
     ...(options.slotBytes === undefined ? {} : { container: memoryContainer(options.slotBytes) }),
+    blocks: 'all',
     blockSize: options.blockSize,
     holdTimeout: 600_000,
     ...(options.rate === undefined ? {} : { rate: options.rate }),

@@ -536,7 +536,12 @@ export interface NativeExtBlocks {
   liveJournal: boolean;
   /** It cannot be told with certainty. */
   doubt?: string;
+  /** That is so because it has no journal and was not unmounted. */
+  unclean?: boolean;
 }
+
+/** What used-block lists are read from: a descriptor, or a view. */
+export type NativeSource = number | NativeExportable;
 
 export interface NativeBinding {
   openOrigin(path: string, readOnly: boolean): Promise<NativeOrigin>;
@@ -554,10 +559,13 @@ export interface NativeBinding {
   deviceSize(fd: number): number;
   /** What libblkid finds on it: `{ type: 'ext4', usage: 'filesystem' }`, or null. */
   probeSignature(path: string): { type: string; usage: string } | null;
-  /** The same of a part, with the partitions where there is a table. */
-  probeRange(fd: number, offset: number, length: number): Promise<NativeRangeProbe>;
-  /** `frozen`: the file system was frozen when what is read was so. */
-  extBlocks(fd: number, offset: number, length: number, frozen: boolean): Promise<NativeExtBlocks>;
+  /**
+   * The same of a part of a descriptor or of a device of ours, with the partitions where
+   * there is a table. Of a device of ours, logical partitions of a DOS table may lack.
+   */
+  probeRange(source: NativeSource, offset: number, length: number): Promise<NativeRangeProbe>;
+  /** `checked`: e2fsck found it consistent, so that it need not say so itself (`unclean`). */
+  extBlocks(source: NativeSource, offset: number, length: number, checked: boolean): Promise<NativeExtBlocks>;
   /** posix_fallocate of `bytes` bytes at `from` (0), and every page written, so that later writes allocate nothing. */
   preallocate(fd: number, bytes: number, from?: number): Promise<void>;
   /**

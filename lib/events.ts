@@ -43,7 +43,7 @@ export interface OfDisk {
   disk?: string;
 }
 
-/** With `blocks: 'used'`: what the file systems on the origin use, as of the start instant. */
+/** Unless a list or `all` was asked for: what the file systems on the origin use, as of the start instant. */
 export interface BlocksEvent extends OfDisk {
   event: 'blocks';
   /** Bytes that are left in the block list; blocks that were captured meanwhile are among them. */

@@ -154,9 +154,11 @@ export class Disk {
 
   /** Before the sweep begins: it has nothing to do with what is free. */
   async findUsed(): Promise<void> {
-    if (this.plan.blocks !== 'used') return;
+    const { blocks = 'used' } = this.plan;
+    if (blocks !== 'used') return;
     const { signal } = this.#options;
-    const { list, event } = await dropFreeBlocks(this.#resources, this.spec, signal);
+    const unasked = this.plan.blocks === undefined;
+    const { list, event } = await dropFreeBlocks(this.#resources, this.spec, { unasked, signal });
     checkSignal(signal);
     this.#used = { list, blocksEvent: event };
   }
@@ -222,7 +224,7 @@ export class Disk {
         `options.blockSize must be from ${minBlockSize} to ${maxBlockSize} for this driver, not ${blockSize}`,
       );
     }
-    const list = blocks === undefined || blocks === 'used' ? BlockList.all(size) : blocks;
+    const list = blocks instanceof BlockList ? blocks : BlockList.all(size);
     if (list.end > size) {
       throw new RangeError(
         `options.blocks must end at or before the end of the origin (${size} bytes), not at ${list.end}`,

@@ -35,13 +35,14 @@ export interface BackupOptions {
    */
   target: BackupTarget | CustomTarget;
   /**
-   * What is in the backup. Default: all of the origin. `used`: what its file
-   * systems use as of the start instant, found out before the sweep begins; the
-   * event `blocks` tells what was found. Needs nbdkit and nbdfuse, without which
-   * all is in the backup. With `origins`: of those that name none of their own;
-   * then only `used`.
+   * What is in the backup. `used` (default): what its file systems use as of the
+   * start instant, found out before the sweep begins, and all of what is not
+   * ext2/3/4, xfs, btrfs or swap, or cannot be read with certainty; the event
+   * `blocks` tells what was found, and why something is listed in full. `all`: all
+   * of the origin, read by nobody before. With `origins`: of those that name none
+   * of their own; then no list.
    */
-  blocks?: BlockList | 'used';
+  blocks?: BlockList | 'used' | 'all';
   /**
    * Where captured blocks wait for the target; a list: in order of preference,
    * as `tieredContainer` makes it. Default: memory, a 64th of the origin, 4 to 64 MiB.

@@ -21,7 +21,7 @@ export interface OriginPlan {
    */
   name?: string;
   /** What of it is in the backup. Default: what the backup's option says. */
-  blocks?: BlockList | 'used';
+  blocks?: BlockList | 'used' | 'all';
   /** Where its captured blocks wait. Default: memory, a 64th of it, 4 to 64 MiB. */
   container?: Container | readonly Container[];
 }
@@ -31,7 +31,8 @@ export interface DiskPlan {
   /** Unique in the backup; of a backup with `origin` the empty string. */
   name: string;
   origin: Origin;
-  blocks: BlockList | 'used' | undefined;
+  /** Undefined: nobody said anything, which means `used`. */
+  blocks: BlockList | 'used' | 'all' | undefined;
   container: Container | undefined;
   clone?: CheckedClone | undefined;
 }
@@ -60,7 +61,7 @@ export function checkPlans(options: BackupOptions): DiskPlan[] {
   const { blocks } = own('options', options);
   if (blocks instanceof BlockList) {
     throw new TypeError(
-      'options.blocks must be used, or part of an element of options.origins: each is another device',
+      'options.blocks must be used or all, or part of an element of options.origins: each is another device',
     );
   }
   if (options.container !== undefined) {
@@ -125,8 +126,8 @@ function own(
   if (container !== undefined) {
     expectMethod(`${where}.container`, container, 'open', 'a container, e.g. memoryContainer(bytes)');
   }
-  if (blocks !== undefined && blocks !== 'used' && !(blocks instanceof BlockList)) {
-    throw new TypeError(`${where}.blocks must be a BlockList or 'used', not ${show(blocks)}`);
+  if (blocks !== undefined && blocks !== 'used' && blocks !== 'all' && !(blocks instanceof BlockList)) {
+    throw new TypeError(`${where}.blocks must be a BlockList, 'used' or 'all', not ${show(blocks)}`);
   }
   return { blocks, container };
 }

@@ -3,6 +3,7 @@
  * the session starts; the addon turns it into pending bits.
  */
 import { assertBytes, assertExtent, type Extent, show } from '../extent.js';
+import type { Origin } from '../origin.js';
 import {
   align,
   type Boundaries,
@@ -89,6 +90,24 @@ export class BlockList {
   static async fromFile(path: string): Promise<BlockList> {
     if (typeof path !== 'string') throw new TypeError(`path must be a string, got ${show(path)}`);
     return BlockList.parse(await readBlockListFile(path), path);
+  }
+
+  /**
+   * The blocks that the file systems on an origin use, as of now: right for a backup
+   * of an origin that nobody writes to. For one that is in use, leave `blocks` of
+   * `startBackup` at its default, which takes the list of the start instant.
+   * `usedBlocks()` gives the same list, and tells what was found.
+   *
+   * @param origin of `openOrigin` or `openEmbedded`, or the path of an image
+   * @throws what `usedBlocks()` throws
+   * @example
+   * const list = await BlockList.used(origin);
+   * await startBackup({ origin, target, blocks: list.subtract(scratch) });
+   */
+  static async used(origin: Origin | string): Promise<BlockList> {
+    // loaded when it is asked for: a list itself needs nothing of it
+    const { usedBlocks } = await import('./used/used-blocks.js');
+    return (await usedBlocks(origin)).list;
   }
 
   /** Bytes in either list. */

@@ -99,8 +99,7 @@ export function registerBackup(program: Command, cli: Cli): void {
     .option('--container <spec>', 'where captured blocks wait; repeatable (default: memory:64M)', listValue)
     .option(
       '--blocks <list>',
-      'all, used (without free space), or a file with a line "START LENGTH" an extent',
-      'all',
+      'used, all, or a file with a line "START LENGTH" an extent (default: used, without free space)',
     )
     .addOption(
       new Option('--block-size <size>', 'unit of tracking, a power of two from 4K to 1M')

@@ -13,7 +13,7 @@ import { type Origin, openOrigin } from '../origin.js';
 /** The flags that are about origins. */
 export interface OriginFlags {
   container?: string[];
-  blocks: string;
+  blocks?: string;
   targetDevice?: string;
   export?: string;
   cloneTo?: string;
@@ -29,7 +29,7 @@ interface Named {
 export interface WhatOfOrigins {
   origins: Named[];
   several: boolean;
-  blocks?: BlockList | 'used';
+  blocks?: BlockList | 'used' | 'all';
   /** Makes one for each. */
   container?: () => Container;
 }
@@ -52,16 +52,19 @@ export async function whatOfOrigins(texts: readonly string[], flags: OriginFlags
     ]) {
       if (value !== undefined) throw new RangeError(`${option} is for a backup of one origin`);
     }
-    if (flags.blocks !== 'all' && flags.blocks !== 'used') {
+    if (flags.blocks !== undefined && !isWord(flags.blocks)) {
       throw new RangeError('a file for --blocks is for a backup of one origin: each is another device');
     }
   }
   if (flags.container !== undefined) what.container = containers(flags, several ? origins.length : 1);
-  // a file called `used` is given as `./used`
-  if (flags.blocks !== 'all') {
-    what.blocks = flags.blocks === 'used' ? 'used' : await BlockList.fromFile(flags.blocks);
-  }
+  const { blocks } = flags;
+  if (blocks !== undefined) what.blocks = isWord(blocks) ? blocks : await BlockList.fromFile(blocks);
   return what;
+}
+
+/** A file called `used` is given as `./used`. */
+function isWord(blocks: string): blocks is 'used' | 'all' {
+  return blocks === 'used' || blocks === 'all';
 }
 
 /** Neither `/dev/…` nor `unix:…` can begin like a name with `=` behind it. */

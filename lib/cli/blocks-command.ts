@@ -17,7 +17,7 @@ export function registerBlocks(program: Command, cli: Cli): void {
     .addHelpText(
       'after',
       `
-ext2, ext3, ext4, xfs, btrfs and swap without their free space, on a partition or on
+ext2, ext3, ext4, xfs, btrfs and swap without their free space, on a partition, a logical volume or
 a whole disk; everything else in full. The lines that begin with # tell what was found.
 
 Example:

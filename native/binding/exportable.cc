@@ -95,6 +95,16 @@ Napi::Object ExportableWrap::Wrap(Napi::Env env, std::shared_ptr<ExportedDevice>
   return object;
 }
 
+std::shared_ptr<ExportedDevice> ExportableWrap::DeviceOf(const Napi::Value& value) {
+  const Napi::Env env = value.Env();
+  const bool wrapped =
+      value.IsObject() && value.As<Napi::Object>().InstanceOf(AddonData::Of(env)->exportable_class.Value());
+  if (!wrapped) throw Napi::TypeError::New(env, "device is not a NativeExportable");
+  auto device = Unwrap(value.As<Napi::Object>())->parts_->device();
+  if (!device) throw MakeError(env, {-EBADF, "read"});
+  return device;
+}
+
 ExportableWrap::ExportableWrap(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<ExportableWrap>(info), data_(AddonData::Of(info.Env())) {
   data_->sessions.insert(this);

@@ -35,6 +35,9 @@ class Exportable {
   // JavaScript thread; blocks until no thread uses the device.
   void StopNow();
 
+  // For other threads of the addon, which may have it longer: it fails then. Null once it is closed.
+  std::shared_ptr<ExportedDevice> device() const { return closing_ ? nullptr : state_->device; }
+
  private:
   // Shared with the threads.
   struct State {
@@ -59,6 +62,9 @@ class ExportableWrap : public Napi::ObjectWrap<ExportableWrap>, public Stoppable
   // JavaScript thread: the object for a device.
   static Napi::Object Wrap(Napi::Env env, std::shared_ptr<ExportedDevice> device,
                            std::function<Outcome()> at_close = nullptr);
+
+  // Throws for what is none, or was closed.
+  static std::shared_ptr<ExportedDevice> DeviceOf(const Napi::Value& value);
 
   explicit ExportableWrap(const Napi::CallbackInfo& info);
   ~ExportableWrap() override { StopNow(); }

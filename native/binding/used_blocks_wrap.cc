@@ -7,20 +7,37 @@
 #include "../blocks/range_probe.h"
 #include "addon_data.h"
 #include "convert.h"
+#include "exportable.h"
 
 namespace snapbak {
 
 namespace {
 
-struct Range {
-  UniqueFd fd;
-  uint64_t offset;
-  uint64_t length;
+// Owned by the call until it has its answer.
+struct Source {
+  std::shared_ptr<ExportedDevice> device;
+  int fd;  // of the device, or -1
+  SourceRange range;
 };
 
-std::shared_ptr<Range> ToRange(const Napi::CallbackInfo& info) {
-  return std::make_shared<Range>(
-      Range{DuplicateFd(info[0], "fd"), ToU64(info[1], "offset"), ToU64(info[2], "length")});
+Source ToSource(const Napi::CallbackInfo& info) {
+  const uint64_t offset = ToU64(info[1], "offset");
+  const uint64_t length = ToU64(info[2], "length");
+  if (!info[0].IsNumber()) {
+    auto device = ExportableWrap::DeviceOf(info[0]);
+    if (offset > device->size() || length > device->size() - offset) {
+      throw Napi::RangeError::New(info.Env(), "the range does not lie in the device");
+    }
+    return {device, -1, {device.get(), offset, length}};
+  }
+  auto file = std::make_shared<FileDevice>(DuplicateFd(info[0], "source"), offset + length);
+  return {file, file->fd(), {file.get(), offset, length}};
+}
+
+int Probe(const Source& source, RangeProbe* found) {
+  const SourceRange& range = source.range;
+  return source.fd < 0 ? ProbeEndsOf(range, found)
+                       : ProbeRangeOf(source.fd, range.offset, range.length, found);
 }
 
 Napi::Value ProbeObject(Napi::Env env, const RangeProbe& found) {
@@ -54,18 +71,19 @@ Napi::Value BlocksObject(Napi::Env env, const ExtBlocks& found) {
   object.Set("extents", extents);
   object.Set("liveJournal", found.live_journal);
   if (!found.doubt.empty()) object.Set("doubt", found.doubt);
+  if (found.unclean) object.Set("unclean", true);
   return object;
 }
 
 }  // namespace
 
 Napi::Value ProbeRange(const Napi::CallbackInfo& info) {
-  auto range = ToRange(info);
+  const Source source = ToSource(info);
   AddonData* data = AddonData::Of(info.Env());
   Settler settler(info.Env(), data->queue);
-  const bool accepted = data->helper->Run([range, settler] {
+  const bool accepted = data->helper->Run([source, settler] {
     auto found = std::make_shared<RangeProbe>();
-    const int error = ProbeRangeOf(range->fd.get(), range->offset, range->length, found.get());
+    const int error = Probe(source, found.get());
     settler.Settle({error, "probe"}, [found](Napi::Env env) { return ProbeObject(env, *found); });
   });
   if (!accepted) settler.Settle({-EBADF, "probe"});
@@ -73,13 +91,12 @@ Napi::Value ProbeRange(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value JsExtBlocks(const Napi::CallbackInfo& info) {
-  auto range = ToRange(info);
-  const bool frozen = ToBool(info[3]);
+  const Source source = ToSource(info);
+  const bool checked = ToBool(info[3]);
   AddonData* data = AddonData::Of(info.Env());
   Settler settler(info.Env(), data->queue);
-  const bool accepted = data->helper->Run([range, frozen, settler] {
-    FileDevice device(std::move(range->fd), range->offset + range->length);
-    auto found = std::make_shared<ExtBlocks>(FindExtBlocks({&device, range->offset, range->length}, frozen));
+  const bool accepted = data->helper->Run([source, checked, settler] {
+    auto found = std::make_shared<ExtBlocks>(FindExtBlocks(source.range, checked));
     settler.Settle({}, [found](Napi::Env env) { return BlocksObject(env, *found); });
   });
   if (!accepted) settler.Settle({-EBADF, "blocks"});

@@ -3,8 +3,9 @@
 // time: wherever two sources may differ, both count, and where anything is not
 // as expected, nothing is left out (`doubt`).
 //
-// A file system that was unmounted, or frozen, has its bitmaps on the disk, and
-// they must agree with their checksums and with the counts of the descriptors.
+// A file system that was unmounted, or that e2fsck has found consistent, has its
+// bitmaps on the disk, and they must agree with their checksums and with the counts
+// of the descriptors.
 //
 // One that is mounted (seen through a driver, or after a crash) has a *live log*:
 // blocks of its metadata that are newer than those in their places. Somebody will
@@ -111,8 +112,8 @@ int CollectBlock(ext2_filsys, blk64_t* block, e2_blkcnt_t count, blk64_t, int, v
 
 class Finder {
  public:
-  Finder(const Ext2Library* ext2, const SourceRange& range, bool frozen)
-      : ext2_(ext2), range_(range), source_(range), frozen_(frozen) {}
+  Finder(const Ext2Library* ext2, const SourceRange& range, bool checked)
+      : ext2_(ext2), range_(range), source_(range), checked_(checked) {}
   ~Finder() {
     if (fs_ != nullptr) ext2_->free(fs_);
   }
@@ -165,7 +166,8 @@ class Finder {
     const bool recover = (super->s_feature_incompat & EXT3_FEATURE_INCOMPAT_RECOVER) != 0;
     if (has_journal_ && super->s_journal_inum == 0) return Doubt("its journal is on another device");
     if (recover && !has_journal_) return Doubt("it has to be recovered and has no journal");
-    if ((super->s_state & EXT2_VALID_FS) == 0 && !(frozen_ && !has_journal_)) {
+    if ((super->s_state & EXT2_VALID_FS) == 0 && !(checked_ && !has_journal_)) {
+      out_.unclean = !has_journal_;
       return Doubt("it is mounted without a journal, or was not unmounted: freeze it, or run e2fsck");
     }
     return true;
@@ -426,7 +428,7 @@ class Finder {
   const Ext2Library* const ext2_;
   const SourceRange range_;
   Ext2Source source_;
-  const bool frozen_;
+  const bool checked_;
   ExtBlocks out_;
   RawSuper super_ = {};
   ext2_filsys fs_ = nullptr;
@@ -442,14 +444,14 @@ class Finder {
 
 }  // namespace
 
-ExtBlocks FindExtBlocks(const SourceRange& range, bool frozen) {
+ExtBlocks FindExtBlocks(const SourceRange& range, bool checked) {
   const Ext2Library* ext2 = Ext2Library::Get();
   if (ext2 == nullptr) {
     ExtBlocks out;
     out.doubt = "libext2fs is not installed (Debian: apt-get install libext2fs2)";
     return out;
   }
-  return Finder(ext2, range, frozen).Find();
+  return Finder(ext2, range, checked).Find();
 }
 
 }  // namespace snapbak

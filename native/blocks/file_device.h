@@ -18,6 +18,9 @@ class FileDevice : public ExportedDevice {
   int Read(uint64_t offset, void* data, size_t length) override;
   void Shutdown() override { shut_down_ = true; }
 
+  // As long as the device lives.
+  int fd() const { return fd_.get(); }
+
  private:
   const UniqueFd fd_;
   const uint64_t size_;

@@ -3,15 +3,21 @@
 
 #include <blkid/blkid.h>
 #include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <type_traits>
+
+#include "../copy/file_io.h"
 
 namespace snapbak {
 
 namespace {
 
 constexpr uint64_t kUnit = 512;  // of libblkid's partitions, whatever the device's sectors are
+constexpr uint64_t kEnd = uint64_t{4} << 20;
 
 struct ProbeCloser {
   void operator()(blkid_probe probe) const { blkid_free_probe(probe); }
@@ -43,6 +49,17 @@ int Partitions(blkid_probe probe, std::vector<FoundPartition>* found) {
   return 0;
 }
 
+int CopyPart(const SourceRange& range, uint64_t begin, uint64_t end, int to) {
+  std::vector<uint8_t> buffer(uint64_t{1} << 18);
+  for (uint64_t at = begin; at < end; at += buffer.size()) {
+    const size_t bytes = static_cast<size_t>(std::min<uint64_t>(buffer.size(), end - at));
+    int error = range.Read(at, buffer.data(), bytes);
+    if (error == 0) error = WriteAll(to, buffer.data(), bytes, at);
+    if (error != 0) return error;
+  }
+  return 0;
+}
+
 }  // namespace
 
 int ProbeRangeOf(int fd, uint64_t offset, uint64_t length, RangeProbe* found) {
@@ -65,6 +82,15 @@ int ProbeRangeOf(int fd, uint64_t offset, uint64_t length, RangeProbe* found) {
   found->usage = Lookup(probe.get(), "USAGE");
   found->table = Lookup(probe.get(), "PTTYPE");
   return found->several || found->table.empty() ? 0 : Partitions(probe.get(), &found->partitions);
+}
+
+int ProbeEndsOf(const SourceRange& range, RangeProbe* found) {
+  const UniqueFd ends(memfd_create("snapbak-probe", MFD_CLOEXEC));
+  if (!ends.valid() || ftruncate(ends.get(), static_cast<off_t>(range.length)) != 0) return -errno;
+  const uint64_t head = std::min(kEnd, range.length);
+  int error = CopyPart(range, 0, head, ends.get());
+  if (error == 0) error = CopyPart(range, std::max(head, range.length - head), range.length, ends.get());
+  return error != 0 ? error : ProbeRangeOf(ends.get(), 0, range.length, found);
 }
 
 }  // namespace snapbak

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "file_device.h"
+
 namespace snapbak {
 
 struct FoundPartition {
@@ -26,5 +28,10 @@ struct RangeProbe {
 
 // 0 or -errno.
 int ProbeRangeOf(int fd, uint64_t offset, uint64_t length, RangeProbe* found);
+
+// The same of a device that has no descriptor: libblkid is shown a file in memory with the
+// first and the last 4 MiB, where all signatures lie. Logical partitions (DOS) are found by
+// links in the midst, so `partitions` may lack some where one is `extended`.
+int ProbeEndsOf(const SourceRange& range, RangeProbe* found);
 
 }  // namespace snapbak

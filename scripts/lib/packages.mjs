@@ -96,7 +96,15 @@ export const NATIVE_TEST_PACKAGES = ['libgtest-dev', 'clang', 'libclang-rt-14-de
 export const MODEL_PACKAGES = ['spin', 'gcc'];
 
 /** For the scenarios with real programs. */
-export const SCENARIO_PACKAGES = [...LIVE_PACKAGES, 'xfsprogs', 'btrfs-progs', 'fdisk', 'qemu-utils', 'fio'];
+export const SCENARIO_PACKAGES = [
+  ...LIVE_PACKAGES,
+  'xfsprogs',
+  'btrfs-progs',
+  'lvm2',
+  'fdisk',
+  'qemu-utils',
+  'fio',
+];
 
 /** For the virtual machines, what their guests run (they see the host's programs), and the module's build. */
 export const KERNEL_PACKAGES = [

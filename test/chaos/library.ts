@@ -121,7 +121,7 @@ async function backUp(
       target: await targetOf(plan, places),
       container,
       blockSize: plan.blockSize,
-      ...(plan.list && { blocks: listOf(plan.list) }),
+      blocks: plan.list ? listOf(plan.list) : 'all',
       ...(plan.watermarks && { watermarks: plan.watermarks }),
       ...(plan.rate && { rate: plan.rate }),
       onFull: plan.onFull,

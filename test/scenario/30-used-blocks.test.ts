@@ -109,8 +109,10 @@ describe('the used blocks of an image', () => {
       const checked = await run(fsck!, [...args, copy]);
       assert.equal(checked.code, 0, checked.stdout + checked.stderr);
       const used = await usedByItsTool(one.mkfs.slice('mkfs.'.length), image);
-      const limit = 1.05 * used + 2 * MIB + TAIL;
-      assert.ok(list.bytes <= limit, `${list.bytes} bytes are listed, ${used} are used`);
+      // as a backup with the smallest blocks copies it; of a btrfs its first MiB is kept besides, whatever it uses of it
+      const copied = list.alignTo(4096, one.mib * MIB + TAIL).bytes - 4096 * Math.ceil(TAIL / 4096);
+      const limit = 1.05 * used + (one.mkfs.startsWith('mkfs.btrfs') ? MIB : 0);
+      assert.ok(copied <= limit, `${copied} bytes are copied, ${used} are used`);
       const options = `loop,ro${one.mount ?? ''}`;
       assert.deepEqual(await filesOf(copy, folder, options), await filesOf(image, folder, options));
     });
@@ -214,6 +216,14 @@ describe('the used blocks of an image', () => {
     const journal = emptyImage(join(folder, 'journal'), 8 * MIB);
     await must('mke2fs', ['-q', '-F', '-O', 'journal_dev', '-b', '4096', journal]);
     assert.match(await reason(journal), /journal of another file system/);
+    const device = (await must('losetup', ['--find', '--show', journal])).trim();
+    try {
+      const outside = emptyImage(join(folder, 'outside'), 24 * MIB);
+      await must('mkfs.ext4', ['-q', '-F', '-b', '4096', '-J', `device=${device}`, outside]);
+      assert.match(await reason(outside), /journal is on another device/);
+    } finally {
+      await must('losetup', ['--detach', device]);
+    }
     const image = await made({ mkfs: 'mkfs.ext4 -q -F', mib: 24 });
     // has_journal without an inode for it is a journal on another device
     await must('debugfs', ['-w', '-R', 'ssv journal_inum 0', image]);

@@ -5,7 +5,7 @@ import { existsSync, lstatSync, readFileSync, rmSync, statSync, truncateSync, wr
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { SnapbakError, restoreOnDemand } from '../../lib/index.js';
+import { restoreOnDemand, SnapbakError } from '../../lib/index.js';
 import { writeManifest } from '../../lib/manifest.js';
 import { makeBackup, manifestOf } from '../helpers/backup-folder.js';
 import { Cleanup } from '../helpers/cleanup.js';

@@ -1,14 +1,21 @@
-// `--blocks used`: the list comes from the start instant, through the point-in-time view.
+// Used blocks in a backup, which are its default: the list comes from the start instant, through
+// the point-in-time view. And of an origin as of now.
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { startBackup as startBackupHere } from '../../lib/backup.js';
+import { BlockList } from '../../lib/blocks/block-list.js';
+import { usedBlocks } from '../../lib/blocks/used/used-blocks.js';
+import { SnapbakError } from '../../lib/errors.js';
 import { readManifest } from '../../lib/manifest.js';
+import { openEmbedded } from '../../lib/origin.js';
+import { directoryTarget } from '../../lib/target/directory-target.js';
 import { Cleanup } from '../helpers/cleanup.js';
 import { expectExit } from '../helpers/cli.js';
 import { expectClean, fsStory } from '../helpers/fs-story.js';
 import { LiveWriter } from '../helpers/live-writer.js';
 import { hashTree, MountedFs } from '../helpers/mounted-fs.js';
-import { run } from '../helpers/programs.js';
+import { must, run } from '../helpers/programs.js';
 import { restored, serveImage, startBackup } from '../helpers/served-image.js';
 import { emptyImage, filesOf } from '../helpers/used-image.js';
 
@@ -28,7 +35,7 @@ describe('a backup of the used blocks', () => {
   it('of a frozen ext4 has every file and not the free space', async () => {
     const story = await fsStory(cleanup, 'ext4', {
       size: 128 * MIB,
-      backup: ['--blocks', 'used', '--rate', '32M'],
+      backup: ['--rate', '32M'],
     });
     await expectClean('e2fsck', ['-fn', story.image]);
     const listed = await listedOf(join(story.folder, 'backup'));
@@ -69,5 +76,84 @@ describe('a backup of the used blocks', () => {
     await expectClean('e2fsck', ['-fn', image]);
     const after = await filesOf(image, folder);
     for (const [name, hash] of before) assert.equal(after.get(join('documents', name)), hash, name);
+  });
+
+  describe('whose origin nobody writes to', () => {
+    /** Nothing can be shown as a file then: nbdkit and nbdfuse have no place for it. */
+    function withoutFiles(): void {
+      const { TMPDIR } = process.env;
+      process.env.TMPDIR = '/nonexistent';
+      cleanup.defer('restore TMPDIR', () => {
+        if (TMPDIR === undefined) delete process.env.TMPDIR;
+        else process.env.TMPDIR = TMPDIR;
+      });
+    }
+
+    async function origin(mkfs: string, size: number) {
+      const image = emptyImage(join(cleanup.folder('origin'), 'image'), size);
+      const [program, ...args] = mkfs.split(' ');
+      if (program !== '') await must(program!, [...args, image]);
+      const opened = await openEmbedded(image);
+      cleanup.defer('close the origin', () => opened.close());
+      return { image, opened };
+    }
+
+    for (const mkfs of ['mkfs.ext4 -q -F', 'mkswap']) {
+      it(`has the list of its image, without any program: ${mkfs}`, async () => {
+        const { image, opened } = await origin(mkfs, 48 * MIB);
+        const target = directoryTarget(join(cleanup.folder('backup'), 'backup'));
+        const { list } = await usedBlocks(image);
+        assert.ok(list.bytes < 24 * MIB, `${list.bytes} bytes are listed`);
+        withoutFiles();
+        assert.equal((await BlockList.used(opened)).toText(), list.toText());
+        const backup = await startBackupHere({ origin: opened, target, blockSize: 4096, rate: 1 });
+        const busy = (error: unknown) => SnapbakError.is(error) && error.code === 'ERR_SNAPBAK_BUSY';
+        await assert.rejects(BlockList.used(opened), busy);
+        backup.setRate(undefined);
+        const { manifest, stats } = await backup.finished;
+        const listed = list.alignTo(4096, 48 * MIB);
+        assert.equal(stats.doneBytes, listed.bytes);
+        const whole = Array.from(listed, ({ offset, length }) => [offset, length]);
+        assert.deepEqual(manifest.blocks, whole);
+      });
+    }
+
+    it('has it for xfs by its tools, and is listed in full where they cannot be used', async () => {
+      const { image, opened } = await origin('mkfs.xfs -q -f', 320 * MIB);
+      const { list } = await usedBlocks(image);
+      assert.ok(list.bytes < 160 * MIB, `${list.bytes} bytes are listed`);
+      assert.equal((await BlockList.used(opened)).toText(), list.toText());
+      withoutFiles();
+      const { parts } = await usedBlocks(opened);
+      assert.deepEqual([parts[0]?.what, parts[0]?.full], ['xfs', true]);
+      assert.match(parts[0]?.reason ?? '', /tools cannot see the start instant: .*nonexistent/);
+    });
+
+    it('is backed up in full, soon, where nothing on it is known', async () => {
+      const { opened } = await origin('', 64 * MIB);
+      await opened.write(5 * MIB, Buffer.alloc(4096, 7));
+      const target = directoryTarget(join(cleanup.folder('backup'), 'backup'));
+      withoutFiles();
+      const backup = await startBackupHere({ origin: opened, target });
+      for await (const event of backup.events()) {
+        if (event.event !== 'blocks') continue;
+        assert.equal(event.parts[0]?.reason, 'nothing on it is known');
+      }
+      assert.deepEqual((await backup.finished).manifest.blocks, [[0, 64 * MIB]]);
+    });
+
+    it('has it of logical partitions too', async () => {
+      const script =
+        'label: dos\nstart=2048, size=92160, type=5\ndisk5: size=65536\ndisk6: size=16384, type=82';
+      const disk = emptyImage(join(cleanup.folder('disk'), 'disk'), 48 * MIB);
+      await must('sh', ['-c', 'printf "$1" | sfdisk -q "$2"', 'sh', script, disk]);
+      const opened = await openEmbedded(disk);
+      cleanup.defer('close the origin', () => opened.close());
+      const { list, parts } = await usedBlocks(disk);
+      assert.equal(parts.length, 3);
+      const found = await usedBlocks(opened);
+      assert.deepEqual(found.parts, parts);
+      assert.equal(found.list.toText(), list.toText());
+    });
   });
 });

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { constants } from 'node:os';
 import { setImmediate as turn } from 'node:timers/promises';
 import { type Backup, type BackupOptions, startBackup } from '../../lib/backup.js';
 import type { NativeNotice } from '../../lib/binding.js';
 import { BlockList } from '../../lib/blocks/block-list.js';
-import type { BackupEvent } from '../../lib/events.js';
+import { LOG_CHANNEL, type LogRecord } from '../../lib/diagnostics.js';
+import type { BackupEvent, BlocksEvent } from '../../lib/events.js';
 import { dev } from '../helpers/fake-host.js';
 import {
   FakeSession,
@@ -24,7 +26,8 @@ function setup(options: Partial<BackupOptions> = {}) {
   const session = new FakeSession(log);
   const target = new FakeTarget(log);
   const container = fakeContainer(log);
-  const start = () => startBackup({ origin: fakeOrigin(session), target, container, ...options });
+  const start = () =>
+    startBackup({ origin: fakeOrigin(session), target, container, blocks: 'all', ...options });
   return { log, session, target, start };
 }
 
@@ -202,6 +205,33 @@ describe('startBackup', () => {
     session.failing.set('start', Object.assign(nativeError(errno.EIO, 'start'), { device: dev(253, 4) }));
     await assert.rejects(start(), { code: 'ERR_SNAPBAK_IO', message: /EIO at device 253:4$/ });
   });
+
+  for (const [asked, options, level] of [
+    ['by default', { blocks: undefined as never }, 'info'],
+    ['asked for', { blocks: 'used' }, 'warn'],
+  ] as const) {
+    it(`looks for used blocks behind the start instant, ${asked}, and lists all where it cannot`, async () => {
+      const { log, session, start } = setup(options);
+      session.failing.set('openView', nativeError(errno.EOPNOTSUPP, 'view'));
+      const told: LogRecord[] = [];
+      const listen = (record: unknown) => told.push(record as LogRecord);
+      subscribe(LOG_CHANNEL, listen);
+      await using backup = await start();
+      unsubscribe(LOG_CHANNEL, listen);
+      assert.deepEqual(log.slice(-2), ['session.start 10000', 'session.openView']);
+      assert.deepEqual(
+        told.filter(({ event }) => event === 'blocks').map((record) => record.level),
+        [level],
+      );
+      const events = all(backup);
+      await backup.abort();
+      const [started, found] = await events;
+      assert.deepEqual([started?.event, found?.event], ['started', 'blocks']);
+      const { parts, listedBytes } = found as BlocksEvent;
+      assert.match(parts[0]?.reason ?? '', /start instant cannot be read: .*method read/);
+      assert.equal(listedBytes, 16 * MiB);
+    });
+  }
 
   it('undoes every earlier step when a later one fails', async () => {
     const refused = setup();

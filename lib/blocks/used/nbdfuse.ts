@@ -1,4 +1,4 @@
-/** An NBD export as a read-only file, by nbdfuse: what the tools of file systems can open. */
+/** An NBD export as a file, by nbdfuse: what the tools of file systems can open. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, stat } from 'node:fs/promises';
@@ -24,7 +24,7 @@ export async function nbdfuse(uri: string, folder: string): Promise<ShownFile> {
   const mountPoint = join(folder, 'fuse');
   await mkdir(mountPoint);
   // a group of its own: a Ctrl-C is for us, who end it in order
-  const child = spawn(program, ['-r', mountPoint, uri], {
+  const child = spawn(program, [mountPoint, uri], {
     stdio: ['ignore', 'ignore', 'pipe'],
     detached: true,
   });

@@ -12,8 +12,8 @@ const HEAD = 2 ** 20;
 /** What a DOS table says where there is a GPT. */
 const PROTECTIVE = 0xee;
 
-/** The partitions that hold something, and the bytes to keep around them; or why the table is not certain. */
-export type Partitioning = { parts: Extent[]; used: Extent[] } | { doubt: string };
+/** The partitions or volumes to look into, and the bytes to keep besides; or why they are not certain. */
+export type Partitioning = { parts: Extent[]; used: Extent[]; note?: string } | { doubt: string };
 
 export function partitioning({ table, partitions }: NativeRangeProbe, length: number): Partitioning {
   if (table !== 'gpt' && table !== 'dos')

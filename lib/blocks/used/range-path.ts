@@ -13,9 +13,10 @@ export async function withPath<T>(
   use: (path: string) => Promise<T>,
   run: RunTool = runTool,
 ): Promise<T> {
-  if (offset === 0 && length === source.size) return await use(source.path);
+  const path = await source.path();
+  if (offset === 0 && length === source.size) return await use(path);
   const args = ['--read-only', '--find', '--show', '--offset', `${offset}`, '--sizelimit', `${length}`];
-  const [device = ''] = await linesOf(run, 'losetup', [...args, source.path]);
+  const [device = ''] = await linesOf(run, 'losetup', [...args, path]);
   if (!/^\/dev\/loop\d+$/.test(device)) throw new Error('losetup names no device');
   const detach = () => linesOf(run, 'losetup', ['--detach', device]);
   const held = await open(device, 'r').catch(async (error) => {

@@ -1,11 +1,12 @@
 /**
  * Where a used-block list is read from: a device that does not change while it
- * is read. Today an image file or a block device that nobody uses.
+ * is read. Here an image file or a block device that nobody uses; in
+ * `view-source.ts` a device as of a start instant.
  */
 import { constants } from 'node:fs';
 import { type FileHandle, open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { binding } from '../../binding.js';
+import { binding, type NativeRangeProbe, type NativeSource } from '../../binding.js';
 import { systemCode, systemError } from '../../system-error.js';
 
 export interface MetadataSource extends AsyncDisposable {
@@ -13,10 +14,16 @@ export interface MetadataSource extends AsyncDisposable {
   readonly name: string;
   /** Bytes. */
   readonly size: number;
-  /** Open for reading. */
-  readonly fd: number;
-  /** A file or device with the same bytes, for the tools of file systems. */
-  readonly path: string;
+  /** The same for the addon. */
+  readonly native: NativeSource;
+  /**
+   * A file or device with the same bytes, for the tools of file systems.
+   *
+   * @throws Error that says what there is none for
+   */
+  path(): Promise<string>;
+  /** What libblkid finds in a part of it. */
+  probe(offset: number, length: number): Promise<NativeRangeProbe>;
   /** All of those bytes. */
   read(offset: number, length: number): Promise<Buffer>;
   /** Why what is read may be of no one instant, in words that continue "it …". Asked when all is read. */
@@ -55,9 +62,10 @@ export async function openFileSource(path: string, sysBlock = '/sys/block'): Pro
     const loop = before.isFile() ? await loopOver(before, sysBlock) : undefined;
     return {
       name: path,
-      path,
       size: binding().deviceSize(file.fd),
-      fd: file.fd,
+      native: file.fd,
+      path: async () => path,
+      probe: (offset, length) => binding().probeRange(file.fd, offset, length),
       async read(offset, length) {
         const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, offset);
         if (bytesRead !== length) throw new Error(`it ends before ${offset + length}`);

@@ -1,166 +1,37 @@
-/**
- * Compiles the list of the blocks that the file systems of a device use. What
- * cannot be read with certainty is listed in full, and the log says so: a used
- * block that is left out is data loss, a free one that is copied costs time.
- */
-import { binding, type NativeRangeProbe } from '../../binding.js';
-import { log } from '../../diagnostics.js';
-import { type Extent, formatSize } from '../../extent.js';
-import { BlockList } from '../block-list.js';
-import { readBtrfs } from './btrfs.js';
-import { partitioning } from './partitions.js';
-import { type MetadataSource, openFileSource } from './source.js';
-import { usedOfSwap } from './swap.js';
-import type { Reader, ReadOptions, SourceRange, UsedPart, Verdict } from './verdict.js';
-import { readXfs } from './xfs.js';
+/** Used-block lists for users: of an image or a device that nobody uses, and of an origin as of now. */
+import { show } from '../../extent.js';
+import type { Origin } from '../../origin.js';
+import { type UsedBlocks, usedBlocksOf } from './compile.js';
+import { usedBlocksNow } from './origin-now.js';
+import { openFileSource } from './source.js';
 
-/** A compiled list, and how it came about. */
-export interface UsedBlocks {
-  /** In bytes of the device; from its beginning to its end. */
-  list: BlockList;
-  /** What was found, by its place. */
-  parts: UsedPart[];
-}
-
-const readExt: Reader = async ({ source, offset, length }, { frozen }) => {
-  const { extents, doubt, liveJournal } = await binding().extBlocks(source.fd, offset, length, frozen);
-  if (doubt !== undefined) return { doubt };
-  const used: Extent[] = [];
-  for (let i = 0; i < extents.length; i += 2) used.push({ offset: extents[i]!, length: extents[i + 1]! });
-  return liveJournal ? { used, note: 'its journal holds changes: their blocks are listed, too' } : { used };
-};
-
-const readSwap: Reader = async ({ source, offset, length }) => {
-  return usedOfSwap(await source.read(offset, Math.min(65536, length)), length);
-};
-
-const READERS: Record<string, Reader> = {
-  ext2: readExt,
-  ext3: readExt,
-  ext4: readExt,
-  swap: readSwap,
-  xfs: readXfs,
-  btrfs: readBtrfs,
-};
-
-/** Why what libblkid knows by another name is listed in full. */
-const REASONS: Record<string, string> = {
-  swsuspend: 'it holds the memory of a machine that hibernates',
-  jbd: 'it is the journal of another file system',
-};
-
-/** A partition inside a partition is the most that makes sense. */
-const MAX_DEPTH = 3;
+export type { UsedBlocks } from './compile.js';
 
 /**
- * The used blocks of an image file or a block device that is not in use: what
- * the file systems on it use, the partition table and what else lies outside of
- * partitions, and all of what is not ext2, ext3, ext4, xfs, btrfs or swap.
+ * The used blocks of an image file, of a block device that is not in use, or of
+ * an origin that a driver serves: what the file systems on it use, the partition
+ * table and what else lies outside of partitions, and all of what is not ext2,
+ * ext3, ext4, xfs, btrfs or swap.
  *
- * The list is that of the moment. For a backup of a device that is written to,
- * it has to come from the start instant.
+ * The list is that of the moment: right for a backup of what nobody writes to.
+ * For an origin that is in use it has to come from the start instant, which
+ * `startBackup` does by itself (`blocks: 'used'`, its default).
  *
- * @throws SnapbakError ERR_SNAPBAK_BLOCK_LIST if it cannot be opened or is neither
- *   file nor block device
+ * An origin is read through a session of the moment, so no other may run. With the
+ * kernel driver that freezes its file systems for some milliseconds.
+ *
+ * @param what a path, or an origin of `openOrigin` or `openEmbedded`
+ * @throws SnapbakError ERR_SNAPBAK_BLOCK_LIST if a path cannot be opened or is neither
+ *   file nor block device; of an origin `ERR_SNAPBAK_BUSY`, `_START_TIMEOUT`, `_DRIVER_GONE`
  * @example
  * const { list, parts } = await usedBlocks('disk.img');
  * for (const { what, bytes, full, reason } of parts) console.log(what, bytes, full ? reason : '');
  */
-export async function usedBlocks(path: string): Promise<UsedBlocks> {
-  if (typeof path !== 'string') throw new TypeError(`path must be a string, got ${typeof path}`);
-  await using source = await openFileSource(path);
-  return await usedBlocksOf(source, { frozen: false });
-}
-
-/** The same for any source. */
-export async function usedBlocksOf(source: MetadataSource, options: ReadOptions): Promise<UsedBlocks> {
-  const whole = { source, offset: 0, length: source.size };
-  let found = await examine(whole, options, 0);
-  const unsteady = await source.unsteady();
-  // what changed meanwhile may be anything
-  if (unsteady !== undefined) found = inFull(whole, found.parts[0]?.what ?? 'unknown', `it ${unsteady}`);
-  for (const part of found.parts) tell(source.name, part);
-  return { list: BlockList.extents(found.used), parts: found.parts };
-}
-
-/** All of it, and why. */
-export function fullBlocks(name: string, size: number, reason: string): UsedBlocks {
-  const part = { offset: 0, length: size, what: 'unknown', bytes: size, full: true, reason };
-  tell(name, part);
-  return { list: BlockList.all(size), parts: [part] };
-}
-
-/** In bytes of the source. */
-interface Found {
-  used: Extent[];
-  parts: UsedPart[];
-}
-
-async function examine(range: SourceRange, options: ReadOptions, depth: number): Promise<Found> {
-  if (range.length === 0) return { used: [], parts: [] };
-  let probe: NativeRangeProbe;
-  try {
-    probe = await binding().probeRange(range.source.fd, range.offset, range.length);
-  } catch (error) {
-    return inFull(range, 'unknown', `it cannot be read: ${(error as Error).message}`);
+export async function usedBlocks(what: string | Origin): Promise<UsedBlocks> {
+  if (typeof what !== 'string') {
+    if (typeof (what as Partial<Origin> | null)?.createSession === 'function') return usedBlocksNow(what);
+    throw new TypeError(`what must be a path or an origin, got ${show(what)}`);
   }
-  const { type, table, several } = probe;
-  if (several || (type !== '' && table !== '')) {
-    return inFull(range, 'unknown', 'it has the signatures of several kinds at once');
-  }
-  if (table !== '') return await disk(range, probe, options, depth);
-  if (type === '') return inFull(range, 'unknown', 'nothing on it is known');
-  const reader = Object.hasOwn(READERS, type) ? READERS[type]! : undefined;
-  if (reader === undefined)
-    return inFull(range, type, REASONS[type] ?? `Snapbak does not know the free space of ${type}`);
-  const verdict = await reader(range, options).catch((error: Error): Verdict => ({ doubt: error.message }));
-  if ('doubt' in verdict) return inFull(range, type, verdict.doubt);
-  const list = BlockList.extents(verdict.used);
-  if (list.end > range.length) return inFull(range, type, 'it says that it uses more than there is');
-  const part = { ...place(range), what: type, bytes: list.bytes, full: false };
-  const used = Array.from(list, ({ offset, length }) => ({ offset: range.offset + offset, length }));
-  return { used, parts: [verdict.note === undefined ? part : { ...part, note: verdict.note }] };
-}
-
-async function disk(
-  range: SourceRange,
-  probe: NativeRangeProbe,
-  options: ReadOptions,
-  depth: number,
-): Promise<Found> {
-  const what = `${probe.table} partition table`;
-  if (depth === MAX_DEPTH) return inFull(range, what, 'there are too many tables inside of tables');
-  const found = partitioning(probe, range.length);
-  if ('doubt' in found) return inFull(range, what, found.doubt);
-  const around = BlockList.extents(found.used);
-  const used = Array.from(around, ({ offset, length }) => ({ offset: range.offset + offset, length }));
-  const parts: UsedPart[] = [{ ...place(range), what, bytes: around.bytes, full: false }];
-  for (const part of found.parts) {
-    // whoever froze the device froze what is on it itself, and no partition
-    const inner = await examine(
-      { ...part, offset: range.offset + part.offset, source: range.source },
-      { ...options, frozen: false },
-      depth + 1,
-    );
-    used.push(...inner.used);
-    parts.push(...inner.parts);
-  }
-  return { used, parts };
-}
-
-function inFull(range: SourceRange, what: string, reason: string): Found {
-  const extent = place(range);
-  return { used: [extent], parts: [{ ...extent, what, bytes: range.length, full: true, reason }] };
-}
-
-function place({ offset, length }: Extent): Extent {
-  return { offset, length };
-}
-
-function tell(origin: string, { offset, length, what, bytes, full, reason, note }: UsedPart): void {
-  const where = `${what} at ${offset}, ${formatSize(length)}`;
-  const why = full
-    ? `listed in full: ${reason}`
-    : `${formatSize(bytes)} listed${note === undefined ? '' : `; ${note}`}`;
-  log({ level: full ? 'warn' : 'info', message: `${where}: ${why}`, origin });
+  await using source = await openFileSource(what);
+  return await usedBlocksOf(source);
 }

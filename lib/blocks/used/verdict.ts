@@ -10,13 +10,14 @@ export interface SourceRange extends Extent {
 /** Used bytes, counted from the beginning of the range, or why they are not certain ("it …"). */
 export type Verdict = { used: Extent[]; note?: string } | { doubt: string };
 
-export interface ReadOptions {
-  /** The source shows an instant at which the file systems on it were frozen. */
-  frozen: boolean;
-}
-
 /** Reads what one kind of file system says of itself. Never throws for what it finds. */
-export type Reader = (range: SourceRange, options: ReadOptions) => Promise<Verdict>;
+export type Reader = (range: SourceRange) => Promise<Verdict>;
+
+/** How what is found is told. */
+export interface TellOptions {
+  /** Used blocks are the default, and nobody's wish. */
+  unasked?: boolean;
+}
 
 /** What a part of a device is, and how much of it is listed. */
 export interface UsedPart extends Extent {

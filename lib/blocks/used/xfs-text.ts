@@ -43,8 +43,38 @@ export function parseFreeRun(line: string): FreeRun | undefined {
   return { group: group!, block: block!, blocks: blocks! };
 }
 
-/** Whether xfs_logprint -t says that nothing is in the log. */
-export function isCleanLog(lines: string[]): boolean {
-  const states = lines.flatMap((line) => /\bstate: <([A-Z]+)>/.exec(line)?.[1] ?? []);
-  return states.length === 1 && states[0] === 'CLEAN';
+/** Lines of `xfs_logprint -t` that say nothing of what is logged, or only how much of it there is. */
+const FRAME =
+  /^(xfs_logprint:|\s+(data|log) device: 0x[0-9a-f]+( daddr: \d+ length: \d+)?|LOG REC AT LSN cycle \d+ block \d+ \(.*\)|=+|TRANS: tid:\S+ +#items:\d+ .*|BUF: cnt:2 total:2 a:.*)$/;
+
+/** Reads `xfs_logprint -t`: what a mount would recover. */
+export class LogReader {
+  /** Of each line that tells what state the log is in. */
+  readonly #states: string[] = [];
+  /** Buffers that are the first superblock, and the lines that call them so. */
+  #superblocks = 0;
+  #called = 0;
+  #other = false;
+
+  /** @param sectorSize bytes; the superblock is one sector */
+  constructor(readonly sectorSize: number) {}
+
+  line(text: string): void {
+    const state = /^\s+log tail: \d+ head: \d+ state: <([A-Z]+)>$/.exec(text)?.[1];
+    const buffer =
+      /^\tBUF: +#regs:2 +start blkno:(0x[0-9a-f]+) +len:(\d+) +bmap size:1 +flags:0x[0-9a-f]+$/.exec(text);
+    if (state !== undefined) this.#states.push(state);
+    else if (buffer !== null) {
+      if (Number(buffer[1]) === 0 && Number(buffer[2]) * 512 === this.sectorSize) this.#superblocks++;
+      else this.#other = true;
+    } else if (/^\tSUPER Block Buffer: *$/.test(text)) this.#called++;
+    else if (text.trim() !== '' && !FRAME.test(text.trimEnd())) this.#other = true;
+  }
+
+  /** Nothing is in it, or nothing but the superblock. */
+  get settled(): boolean {
+    const [state, ...more] = this.#states;
+    if (more.length > 0 || this.#other || this.#called !== this.#superblocks) return false;
+    return state === 'CLEAN' ? this.#superblocks === 0 : state === 'DIRTY' && this.#superblocks > 0;
+  }
 }

@@ -1,16 +1,25 @@
 /**
  * The blocks that an xfs uses: all but those that its free space B-trees name.
  * Read by xfs_db, which only reads; believed only where the log has nothing to
- * replay or the file system was frozen (a freeze writes all metadata to its
- * place), and where the runs of every allocation group add up to what its
- * header counts. The blocks of the free list (AGFL) are free for xfs_db, but
+ * replay but superblocks, and where the runs of every allocation group add up to
+ * what its header counts.
+ *
+ * Why a log of superblocks is enough: its tail goes on only when metadata has
+ * reached its place. So what is not in the log between tail and head is in its
+ * place, whole, and a mount that recovers the log changes nothing that the list
+ * comes from. A freeze leaves it so, with a superblock or two behind the tail, for
+ * the kernel wants to look for unlinked files at the next mount: what it frees then
+ * is listed. A superblock that grows the file system adds groups behind its end,
+ * where everything is listed.
+ *
+ * The blocks of the free list (AGFL) are free for xfs_db, but
  * the file system's own: they stay listed, and so does the log.
  */
 import type { Extent } from '../../extent.js';
 import { withPath } from './range-path.js';
 import { linesOf, type RunTool, runTool } from './tool.js';
-import type { Reader, ReadOptions, Verdict } from './verdict.js';
-import { type Fields, isCleanLog, numberOf, parseFreeRun, parseStructures } from './xfs-text.js';
+import type { Reader, Verdict } from './verdict.js';
+import { type Fields, LogReader, numberOf, parseFreeRun, parseStructures } from './xfs-text.js';
 
 /** ftype, sparse inodes, meta_uuid, big timestamps, 64-bit extent counts, exchange-range, parent pointers. */
 const KNOWN_INCOMPAT = 0x01 | 0x02 | 0x04 | 0x08 | 0x20 | 0x40 | 0x80;
@@ -18,23 +27,19 @@ const KNOWN_INCOMPAT = 0x01 | 0x02 | 0x04 | 0x08 | 0x20 | 0x40 | 0x80;
 const KNOWN_RO_COMPAT = 0x01 | 0x02 | 0x04 | 0x08;
 const NEEDS_REPAIR = 0x10;
 
-export const readXfs: Reader = (range, options) =>
-  withPath(range, (path) => usedOfXfs(path, range.length, options));
+export const readXfs: Reader = (range) => withPath(range, (path) => usedOfXfs(path, range.length));
 
 /** @param length bytes of the device */
-export async function usedOfXfs(
-  path: string,
-  length: number,
-  { frozen }: ReadOptions,
-  run: RunTool = runTool,
-): Promise<Verdict> {
+export async function usedOfXfs(path: string, length: number, run: RunTool = runTool): Promise<Verdict> {
   const [superblock] = parseStructures(
     await linesOf(run, 'xfs_db', ['-r', '-c', 'sb 0', '-c', 'print', path]),
   );
   if (superblock === undefined) return { doubt: 'xfs_db shows no superblock' };
   const layout = layoutOf(superblock, length);
   if (typeof layout === 'string') return { doubt: layout };
-  if (!frozen && !isCleanLog(await linesOf(run, 'xfs_logprint', ['-t', path]))) {
+  const log = new LogReader(numberOf(superblock, 'sectsize'));
+  await run('xfs_logprint', ['-t', path], (line) => log.line(line));
+  if (!log.settled) {
     return { doubt: 'its log is dirty: freeze it, unmount it, or let a mount replay the log' };
   }
   const groups = await readGroups(path, layout, run);

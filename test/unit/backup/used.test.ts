@@ -34,7 +34,9 @@ describe('used blocks of a session', () => {
 
   it('are all when it is given up before they were found', async () => {
     const what = setup();
-    const { list } = await dropFreeBlocks(what, 'unix:/run/x', AbortSignal.abort(new Error('no')));
+    const { list } = await dropFreeBlocks(what, 'unix:/run/x', {
+      signal: AbortSignal.abort(new Error('no')),
+    });
     assert.deepEqual([...list], [...what.list]);
   });
 });

@@ -56,7 +56,7 @@ write_documents() {
 # a sweep that leaves time to write.
 begin_backup() {
 	: >"$T/events"
-	snapbak backup /dev/mapper/data "$1" --container memory:1M \
+	snapbak backup /dev/mapper/data "$1" --blocks all --container memory:1M \
 		--container "file:$LIVE/container:24M" --hold-timeout 10m --rate "${2:-8M}" --json >"$T/events" 2>"$T/words" &
 	BACKUP=$!
 	defer "end_process $BACKUP"

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { usedBlocksOf } from '../../../../lib/blocks/used/compile.js';
 import { openFileSource } from '../../../../lib/blocks/used/source.js';
 import { runTool } from '../../../../lib/blocks/used/tool.js';
-import { usedBlocks, usedBlocksOf } from '../../../../lib/blocks/used/used-blocks.js';
+import { usedBlocks } from '../../../../lib/blocks/used/used-blocks.js';
 import { LOG_CHANNEL, type LogRecord } from '../../../../lib/diagnostics.js';
 import { SnapbakError } from '../../../../lib/errors.js';
 import { Cleanup } from '../../../helpers/cleanup.js';
@@ -48,7 +49,7 @@ describe('usedBlocks', () => {
   it('lists in full what was written to while it was read', async () => {
     await using source = await openFileSource(image);
     appendFileSync(image, 'x');
-    const { parts } = await usedBlocksOf(source, { frozen: false });
+    const { parts } = await usedBlocksOf(source);
     assert.match(parts[0]!.reason ?? '', /written to/);
   });
 
@@ -57,7 +58,7 @@ describe('usedBlocks', () => {
     mkdirSync(join(sys, 'loop7/loop'), { recursive: true });
     writeFileSync(join(sys, 'loop7/loop/backing_file'), `${image}\n`);
     await using source = await openFileSource(image, sys);
-    const { parts } = await usedBlocksOf(source, { frozen: false });
+    const { parts } = await usedBlocksOf(source);
     assert.match(parts[0]!.reason ?? '', /\/dev\/loop7/);
   });
 

@@ -1,5 +1,5 @@
 /**
- * An ext3 or ext4 that a program never stops writing to, and copies of its device
+ * A file system that a program never stops writing to, and copies of its device
  * as of one instant each: the image lies on an xfs, whose reflinks are atomic.
  */
 import type { ChildProcess } from 'node:child_process';
@@ -10,34 +10,43 @@ import { Cleanup } from './cleanup.js';
 import { ended, must, run, start, until } from './programs.js';
 import { churnArguments, emptyImage } from './used-image.js';
 
-export interface LiveExtOptions {
+export interface LiveFsOptions {
   mkfs: string[];
+  /** Of mkfs, besides those of this process. */
+  env?: Record<string, string>;
   /** Of the mount. */
   options: string;
+  /** For each copy. */
+  freeze: boolean;
   /** Bytes of the image. */
   size: number;
   seed: number;
 }
 
-export class LiveExt {
+export class LiveFs {
   #clones = 0;
 
   private constructor(
     private readonly image: string,
     private readonly folder: string,
+    /** Where it is frozen. */
+    private readonly frozenAt: string | undefined,
     private readonly writer: ChildProcess,
     private readonly cleanup: Cleanup,
   ) {}
 
   /** @param outer a mounted xfs with reflinks */
-  static async start(outer: string, { mkfs, options, size, seed }: LiveExtOptions): Promise<LiveExt> {
+  static async start(
+    outer: string,
+    { mkfs, env, options, size, seed, freeze }: LiveFsOptions,
+  ): Promise<LiveFs> {
     const cleanup = new Cleanup();
     try {
       const folder = join(outer, `live-${seed}`);
       mkdirSync(folder);
       cleanup.defer(`remove ${folder}`, () => must('rm', ['-rf', folder]));
       const image = emptyImage(join(folder, 'image'), size);
-      await must(mkfs[0]!, [...mkfs.slice(1), image]);
+      await must(mkfs[0]!, [...mkfs.slice(1), image], env === undefined ? {} : { env });
       const mountPoint = join(folder, 'mnt');
       mkdirSync(mountPoint);
       await must('mount', ['-o', `loop,${options}`, image, mountPoint]);
@@ -56,7 +65,7 @@ export class LiveExt {
         'the writer has begun',
         async () => (await readdir(mountPoint, { recursive: true })).length > 40,
       );
-      return new LiveExt(image, folder, writer, cleanup);
+      return new LiveFs(image, folder, freeze ? mountPoint : undefined, writer, cleanup);
     } catch (error) {
       await cleanup.run().catch(() => {});
       throw error;
@@ -67,7 +76,12 @@ export class LiveExt {
   async clone(): Promise<string> {
     if (this.writer.exitCode !== null) throw new Error('the writer ended');
     const path = join(this.folder, `clone-${this.#clones++}`);
-    await must('cp', ['--reflink=always', this.image, path]);
+    if (this.frozenAt !== undefined) await must('fsfreeze', ['-f', this.frozenAt]);
+    try {
+      await must('cp', ['--reflink=always', this.image, path]);
+    } finally {
+      if (this.frozenAt !== undefined) await must('fsfreeze', ['-u', this.frozenAt]);
+    }
     return path;
   }
 
