@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { constants } from 'node:os';
 import { setImmediate as turn } from 'node:timers/promises';
-import { type Backup, type BackupOptions, startBackup } from '../../../lib/backup.js';
 import { RunningBackup } from '../../../lib/backup/running.js';
+import { type Backup, type BackupOptions, startBackup } from '../../../lib/backup.js';
 import { BACKUP_CHANNEL, type BackupMessage } from '../../../lib/diagnostics.js';
 import { SnapbakError } from '../../../lib/errors.js';
 import type { BackupEvent } from '../../../lib/events.js';
@@ -25,7 +25,7 @@ function setup(options: Partial<BackupOptions> = {}) {
   b.info = fakeInfo(8 * MiB);
   const target = new FakeTarget(log);
   const origins = [fakeOrigin(a, '/dev/mapper/a'), fakeOrigin(b, 'unix:/run/b.control')];
-  const start = () => startBackup({ origins, target, ...options });
+  const start = () => startBackup({ origins, target, blocks: 'all', ...options });
   return { log, a, b, target, start };
 }
 

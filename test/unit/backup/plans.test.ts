@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import type { BackupOptions } from '../../../lib/backup.js';
 import { checkOptions } from '../../../lib/backup/options.js';
 import { nameOf } from '../../../lib/backup/plans.js';
+import type { BackupOptions } from '../../../lib/backup.js';
 import { BlockList } from '../../../lib/blocks/block-list.js';
 import { memoryContainer } from '../../../lib/container/memory-container.js';
 import { customTarget } from '../../../lib/target/custom-target.js';
@@ -23,7 +23,7 @@ describe('the origins of a backup', () => {
     const container = memoryContainer(4096);
     const checked = check({ origin: one, blocks, container });
     assert.equal(checked.several, false);
-    assert.deepEqual(checked.disks, [{ name: '', origin: one, blocks, container }]);
+    assert.deepEqual(checked.disks, [{ name: '', origin: one, blocks, container, clone: undefined }]);
   });
 
   it('are several, each with its own blocks and container', () => {
@@ -125,7 +125,7 @@ describe('the origins of a backup', () => {
     [
       'one block list for all',
       { origins: [some(), some()], blocks: BlockList.all(4096) },
-      /options\.blocks must be used, or part of/,
+      /options\.blocks must be used or all, or part of/,
       'TypeError',
     ],
     [

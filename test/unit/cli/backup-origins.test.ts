@@ -6,7 +6,7 @@ import { openOrigins, whatOfOrigins } from '../../../lib/cli/backup-origins.js';
 import type { Container } from '../../../lib/container/container.js';
 import type { Origin } from '../../../lib/origin.js';
 import { Cleanup } from '../../helpers/cleanup.js';
-import { fakeInfo, FakeSession, fakeOrigin, MiB } from '../../helpers/fake-session.js';
+import { FakeSession, fakeInfo, fakeOrigin, MiB } from '../../helpers/fake-session.js';
 
 const ALL = { blocks: 'all' };
 
@@ -29,7 +29,7 @@ describe('the origins of a command', () => {
 
   it('are one, as ever', async () => {
     const { result, log } = await opened(['/dev/mapper/x']);
-    assert.deepEqual(Object.keys(result.options), ['origin']);
+    assert.deepEqual(Object.keys(result.options), ['origin', 'blocks']);
     assert.equal(result.options.origin?.spec, '/dev/mapper/x');
     await result[Symbol.asyncDispose]();
     assert.deepEqual(log, ['open /dev/mapper/x', 'close /dev/mapper/x']);

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { programHooks } from '../../../lib/cli/hook-program.js';
-import { temporaryFolder } from '../../helpers/serve.js';
 import { until } from '../../helpers/programs.js';
+import { temporaryFolder } from '../../helpers/serve.js';
 
 const ORIGIN = 'unix:/run/x';
 
