@@ -27,13 +27,15 @@ interface Writer {
   name: string;
   distribution: string;
   pace: number;
+  /** Captures, hot-first to ascending, at most. */
+  wanted: number;
 }
 
 const WRITERS: Writer[] = [
-  { name: '90 % to a tenth, 500/s', distribution: 'zoned:5/45:90/10:5/45', pace: 500 },
-  { name: 'zipf 1.2, 500/s', distribution: 'zipf:1.2:0.5', pace: 500 },
-  { name: 'zipf 1.2, 2000/s', distribution: 'zipf:1.2:0.5', pace: 2000 },
-  { name: 'uniform, 500/s', distribution: 'random', pace: 500 },
+  { name: '90 % to a tenth, 500/s', distribution: 'zoned:5/45:90/10:5/45', pace: 500, wanted: 0.5 },
+  { name: 'zipf 1.2, 500/s', distribution: 'zipf:1.2:0.5', pace: 500, wanted: 0.75 },
+  { name: 'zipf 1.2, 2000/s', distribution: 'zipf:1.2:0.5', pace: 2000, wanted: 0.9 },
+  { name: 'uniform, 500/s', distribution: 'random', pace: 500, wanted: 1.1 },
 ];
 
 /** What the driver has seen before. */
@@ -42,6 +44,8 @@ const SEEN = 20_000;
 const SWEEP_MS = 8000;
 
 interface Sample {
+  /** Writes a second, in the time of the sweep: a busy machine does not reach the pace. */
+  pace: number;
   captured: number;
   /** Of all blocks. */
   part: number;
@@ -53,7 +57,8 @@ interface Sample {
 /** The same places are hot whatever the seed: of zipf, fio would take them from the seed without a centre. */
 function writes(context: Context, { distribution }: Writer, seed: number): string[] {
   const places = [`--size=${context.imageSize}`, `--random_distribution=${distribution}`, '--norandommap'];
-  return ['--rw=randwrite', '--bs=4k', '--iodepth=4', ...places, `--randseed=${seed}`];
+  // without --randrepeat=0, fio draws the same numbers whatever the seed
+  return ['--rw=randwrite', '--bs=4k', '--iodepth=4', ...places, '--randrepeat=0', `--randseed=${seed}`];
 }
 
 /** Writes until it is stopped, and notes when each write was done and how long it took. */
@@ -105,9 +110,10 @@ async function sample(
       if (!writer.running) throw new Error(`fio ended too early: ${writer.said}`);
       await writer.stop(); // it writes its log
       const us = latencies(log, from, from + SWEEP_MS);
-      if (us.length < (wanted.pace * SWEEP_MS) / 4000)
+      if (us.length < (wanted.pace * SWEEP_MS) / 10_000)
         throw new Error(`only ${us.length} writes in the sweep`);
       return {
+        pace: (us.length * 1000) / SWEEP_MS,
         captured: writers.captured,
         part: writers.captured / Math.ceil(imageSize / blockSize),
         mean: us.reduce((sum, one) => sum + one, 0) / us.length,
@@ -148,27 +154,40 @@ async function run(context: Context): Promise<BenchmarkResult> {
       const times = (value: (sample: Sample) => number) =>
         order === 'ascending' ? '' : `x${compared(name, value).toFixed(2)}`;
       return [
-        ...[name, order, cell(({ captured }) => captured), `${cell(({ part }) => part * 100)} %`],
+        ...[name, order, cell(({ pace }) => pace), cell(({ captured }) => captured)],
+        `${cell(({ part }) => part * 100)} %`,
         times(({ captured }) => captured),
         ...[cell(({ mean }) => mean), times(({ mean }) => mean)],
         ...[cell(({ p99 }) => p99), times(({ p99 }) => p99)],
       ];
     }),
   );
-  const [tenth, zipf] = WRITERS as [Writer, Writer];
   const captured = ({ captured }: Sample) => captured;
   return {
     tables: [
       {
         title: 'Captured blocks by order of the sweep',
         text: table(
-          [...['writer', 'order', 'captured', 'of all', 'ratio', 'mean us', 'ratio', 'p99 us', 'ratio']],
+          [
+            ...[
+              'writer',
+              'order',
+              'writes/s',
+              'captured',
+              'of all',
+              'ratio',
+              'mean us',
+              'ratio',
+              'p99 us',
+              'ratio',
+            ],
+          ],
           rows,
         ),
       },
     ],
-    goals: [tenth, zipf].map(({ name }) =>
-      atMost(`${name}: blocks captured, hot-first to ascending`, compared(name, captured), 0.6, 'times'),
+    goals: WRITERS.map(({ name, wanted }) =>
+      atMost(`${name}: blocks captured, hot-first to ascending`, compared(name, captured), wanted, 'times'),
     ),
     samples: Object.fromEntries(samples),
     notes: [
