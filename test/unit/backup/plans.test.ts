@@ -23,7 +23,7 @@ describe('the origins of a backup', () => {
     const container = memoryContainer(4096);
     const checked = check({ origin: one, blocks, container });
     assert.equal(checked.several, false);
-    assert.deepEqual(checked.disks, [{ name: '', origin: one, blocks, container }]);
+    assert.deepEqual(checked.disks, [{ name: '', origin: one, blocks, container, clone: undefined }]);
   });
 
   it('are several, each with its own blocks and container', () => {
