@@ -284,15 +284,24 @@ class EventReader implements AsyncIterableIterator<BackupEvent> {
     return this;
   }
 
+  /** Counts it with the last that waits, of the same disk if there are several; false: there is none. */
+  #fold(event: InvalidBlockEvent): boolean {
+    const at = this.#queue.findLastIndex(
+      (queued) => queued.event === 'invalid-block' && queued.disk === event.disk,
+    );
+    if (at < 0) return false;
+    const last = this.#queue[at] as InvalidBlockEvent;
+    this.#queue[at] = { ...last, more: (last.more ?? 0) + 1 + (event.more ?? 0) };
+    return true;
+  }
+
   #enqueue(event: BackupEvent): void {
     if (event.event === 'invalid-block') {
-      if (this.#invalid >= MAX_INVALID_WAITING) {
-        const at = this.#queue.findLastIndex((queued) => queued.event === 'invalid-block');
-        const last = this.#queue[at] as InvalidBlockEvent;
-        this.#queue[at] = { ...last, more: (last.more ?? 0) + 1 + (event.more ?? 0) };
-        return;
+      if (this.#invalid < MAX_INVALID_WAITING || !this.#fold(event)) {
+        this.#invalid++;
+        this.#queue.push(event);
       }
-      this.#invalid++;
+      return;
     }
     const at = this.#queue.findIndex((queued) => merge(queued, event) !== undefined);
     const merged = at < 0 ? undefined : merge(this.#queue[at]!, event);

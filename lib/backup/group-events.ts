@@ -1,11 +1,32 @@
 /**
- * What a backup of several disks says: events of one disk as those of the
- * whole, and the one error for what went wrong with some.
+ * What a backup of several disks is made of, and what it says: events of one
+ * disk as those of the whole, and the one error for what went wrong with some.
  */
 import { SnapbakError } from '../errors.js';
 import type { BackupEvent, StartedEvent } from '../events.js';
 import type { BackupStats } from '../stats.js';
-import type { GroupParts, Member } from './group.js';
+import type { Disk } from './disk.js';
+import type { GroupTarget } from './group-target.js';
+import type { Instant } from './hooks.js';
+import type { RunningBackup } from './running.js';
+
+export interface GroupParts extends Instant {
+  id: string;
+  createdAt: Date;
+  thawed: Promise<SnapbakError | undefined>;
+  /** Bytes a second, of all together. */
+  rate: number | undefined;
+  signal: AbortSignal | undefined;
+  disks: readonly Disk[];
+  target: GroupTarget;
+}
+
+/** A disk, and its own backup. */
+export interface Member {
+  name: string;
+  spec: string;
+  backup: RunningBackup;
+}
 
 /** The start of all of them. */
 export function startedEvent(
@@ -85,4 +106,14 @@ export function groupFailure(
     `${failures.length} of ${members.length} disks broke: ${said}${rest}`,
     { cause: error, errno: known?.errno, path: known?.path },
   );
+}
+
+/** The disks that are good have no manifest then, so nothing can be restored. */
+export function unsealed(error: SnapbakError, also: Error): SnapbakError {
+  const { code, cause, errno, path } = error;
+  return new SnapbakError(code, `${error.message}; and no manifest says so: ${also.message}`, {
+    cause,
+    errno,
+    path,
+  });
 }

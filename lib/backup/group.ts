@@ -11,32 +11,18 @@ import { type Extent, show } from '../extent.js';
 import { sumStats } from '../group-stats.js';
 import type { GroupManifest } from '../manifest.js';
 import type { BackupStats } from '../stats.js';
-import type { Disk } from './disk.js';
 import { abortedError, type EndState } from './failure.js';
-import { groupFailure, ofDisk, startedEvent } from './group-events.js';
-import type { GroupTarget } from './group-target.js';
-import type { Instant } from './hooks.js';
+import {
+  type GroupParts,
+  groupFailure,
+  type Member,
+  ofDisk,
+  startedEvent,
+  unsealed,
+} from './group-events.js';
 import { checkRate } from './options.js';
-import type { BackupResult, BackupState, DiskResult, RunningBackup } from './running.js';
+import type { BackupResult, BackupState, DiskResult } from './running.js';
 import type { PointInTimeView } from './view.js';
-
-export interface GroupParts extends Instant {
-  id: string;
-  createdAt: Date;
-  thawed: Promise<SnapbakError | undefined>;
-  /** Bytes a second, of all together. */
-  rate: number | undefined;
-  signal: AbortSignal | undefined;
-  disks: readonly Disk[];
-  target: GroupTarget;
-}
-
-/** A disk, and its own backup. */
-export interface Member {
-  name: string;
-  spec: string;
-  backup: RunningBackup;
-}
 
 export class BackupGroup implements Backup<GroupManifest> {
   readonly id: string;
@@ -253,14 +239,4 @@ export class BackupGroup implements Backup<GroupManifest> {
     this.#channel.push(state === 'failed' ? { event: 'error', ...told } : { event: 'broken', ...told });
     return error;
   }
-}
-
-/** The disks that are good have no manifest then, so nothing can be restored. */
-function unsealed(error: SnapbakError, also: Error): SnapbakError {
-  const { code, cause, errno, path } = error;
-  return new SnapbakError(code, `${error.message}; and no manifest says so: ${also.message}`, {
-    cause,
-    errno,
-    path,
-  });
 }

@@ -162,4 +162,21 @@ describe('EventChannel', () => {
     assert.deepEqual((await later.next()).value, blocks('a'));
     assert.deepEqual((await later.next()).value, blocks('b'));
   });
+
+  it('counts the invalid blocks of a disk with those of the same disk', async () => {
+    const channel = new EventChannel();
+    const reader = channel.reader();
+    const invalid = (disk: string, block: number): BackupEvent => ({
+      ...{ event: 'invalid-block', disk, block, extent: { offset: 0, length: 1 }, errno: -5 },
+    });
+    for (let block = 0; block < MAX_INVALID_WAITING; block++) channel.push(invalid('a', block));
+    for (const disk of ['b', 'b', 'a']) channel.push(invalid(disk, 1));
+    const more: Record<string, number> = {};
+    for (let n = 0; n <= MAX_INVALID_WAITING; n++) {
+      const { value } = await reader.next();
+      if (value.event !== 'invalid-block') continue;
+      more[value.disk!] = (more[value.disk!] ?? 0) + (value.more ?? 0);
+    }
+    assert.deepEqual(more, { a: 1, b: 1 });
+  });
 });
