@@ -1,6 +1,7 @@
 // Debian packages that building and testing need: installs them where it may,
 // else says exactly what is missing and how to get it.
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { capture, Failure, findProgram, LOGS, quiet } from './run.mjs';
 import { dim } from './terminal.mjs';
 
@@ -31,6 +32,7 @@ const PROBES = {
   fdisk: program('sfdisk'),
   'qemu-utils': program('qemu-io'),
   fio: program('fio'),
+  postgresql: () => serversOfPostgresql(),
   'qemu-system-common': program('qemu-storage-daemon'),
   'libgtest-dev': header('gtest/gtest.h'),
   spin: program('spin'),
@@ -71,6 +73,14 @@ function runtimeOfClang() {
   );
 }
 
+/** Debian keeps them out of the path, each version in a folder of its own. */
+function serversOfPostgresql() {
+  const root = '/usr/lib/postgresql';
+  return (
+    existsSync(root) && readdirSync(root).some((version) => existsSync(`${root}/${version}/bin/postgres`))
+  );
+}
+
 /** To build the addon and the nbdkit plugin. */
 export const BUILD_PACKAGES = [
   'python3',
@@ -104,6 +114,7 @@ export const SCENARIO_PACKAGES = [
   'fdisk',
   'qemu-utils',
   'fio',
+  'postgresql',
 ];
 
 /** For the virtual machines, what their guests run (they see the host's programs), and the module's build. */
@@ -131,6 +142,7 @@ export const KERNEL_PACKAGES = [
   'util-linux',
   'fio',
   'vmtouch',
+  'postgresql',
 ];
 
 /** To build the debug kernel. */
@@ -173,6 +185,24 @@ export const mayInstall = () => process.getuid?.() === 0 && findProgram('apt-get
 let updated = false;
 
 /**
+ * Debian's PostgreSQL makes and starts a cluster when it is installed, which nobody here wants: what says
+ * so is taken back when it is installed. Nothing is changed for one that is there.
+ */
+async function withoutCluster(install) {
+  const folder = '/etc/postgresql-common/createcluster.d';
+  const made = mkdirSync(folder, { recursive: true });
+  const file = join(folder, 'snapbak-tests.conf');
+  writeFileSync(file, 'create_main_cluster = false\n');
+  try {
+    await install();
+  } finally {
+    rmSync(file, { force: true });
+    // the package may have come with it, or somebody put a file in
+    if (made !== undefined && readdirSync(folder).length === 0) rmdirSync(folder);
+  }
+}
+
+/**
  * Installs what is missing of `list`, as root on Debian and Ubuntu; anywhere
  * else throws a `Failure` that names what is missing and the command to get it.
  */
@@ -196,7 +226,8 @@ export async function ensurePackages(list, why) {
     updated = true;
   }
   const install = [...lock, '-qq', '-y', '--no-install-recommends', 'install', ...missing];
-  await quiet('apt', 'apt-get', install, { env, append: true });
+  const apt = () => quiet('apt', 'apt-get', install, { env, append: true });
+  await (missing.includes('postgresql') ? withoutCluster(apt) : apt());
   const still = missingPackages(missing);
   if (still.length > 0) {
     throw new Failure(
