@@ -6,6 +6,9 @@
 import { binding, type NativeBinding } from '../../lib/binding.js';
 import { restoreOnDemand } from '../../lib/restore/on-demand.js';
 
+/** This file, as a program. */
+export const HELD_RESTORE = import.meta.filename;
+
 /** The addon without the threads that bring the rest. */
 export function withoutBackground(): NativeBinding {
   const native = binding();
@@ -13,7 +16,7 @@ export function withoutBackground(): NativeBinding {
 }
 
 const [backup, to, socket] = process.argv.slice(2);
-if (process.argv[1] === import.meta.filename && backup !== undefined) {
+if (process.argv[1] === HELD_RESTORE && backup !== undefined) {
   const { uri, resumed } = await restoreOnDemand(
     { backup, to: to!, socket: socket! },
     { native: withoutBackground },

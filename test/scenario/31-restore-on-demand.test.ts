@@ -4,21 +4,19 @@ import { createHash } from 'node:crypto';
 import { existsSync, lstatSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { restoreOnDemand, SnapbakError } from '../../lib/index.js';
 import { writeManifest } from '../../lib/manifest.js';
 import { makeBackup, manifestOf } from '../helpers/backup-folder.js';
 import { Cleanup } from '../helpers/cleanup.js';
 import { CliRun, expectExit, snapbakExits } from '../helpers/cli.js';
 import { crc32c } from '../helpers/fake-binding.js';
-import { withoutBackground } from '../helpers/held-restore.js';
+import { HELD_RESTORE, withoutBackground } from '../helpers/held-restore.js';
 import { seeded, stamped } from '../helpers/images.js';
 import { NbdClient } from '../helpers/nbd-client.js';
 import { must, needPrograms, run } from '../helpers/programs.js';
 
 const MiB = 1 << 20;
 const BLOCK = 4096;
-const HELD = fileURLToPath(new URL('../helpers/held-restore.ts', import.meta.url));
 
 describe('a restore that is used while it runs', function () {
   this.timeout(180_000);
@@ -80,7 +78,7 @@ describe('a restore that is used while it runs', function () {
     for (let round = 0; round < 4; round += 1) {
       const held = round < 3;
       const program = held
-        ? new CliRun([backup, to, socket], { script: HELD })
+        ? new CliRun([backup, to, socket], { script: HELD_RESTORE })
         : new CliRun(['restore', backup, to, '--export', socket, '--json']);
       cleanup.defer('end the program', () => program.kill());
       const started = await program.event('started');

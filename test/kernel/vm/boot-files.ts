@@ -20,26 +20,38 @@ import { fileURLToPath } from 'node:url';
 import { VmError } from './errors.js';
 import type { Kernel } from './kernel.js';
 
-const INIT = fileURLToPath(new URL('init.sh', import.meta.url));
 const BUSYBOX = '/bin/busybox';
-const APPLETS = 'cat chroot hostname insmod ip kill ln mkdir mkfifo mount poweroff sh sleep'.split(' ');
-const MODULES = ['virtio_pci', 'virtio_blk', 'virtio_console', 'overlay', 'virtiofs'];
+
+/** What an initramfs does, and what it needs for that. */
+export interface Init {
+  /** Its first process, a script for busybox. */
+  script: string;
+  applets: string[];
+  modules: string[];
+}
+
+/** Runs a command in a guest that shares the host's root. */
+const SHARED_ROOT: Init = {
+  script: readFileSync(fileURLToPath(new URL('init.sh', import.meta.url)), 'utf8'),
+  applets: 'cat chroot hostname insmod ip kill ln mkdir mkfifo mount poweroff sh sleep'.split(' '),
+  modules: ['virtio_pci', 'virtio_blk', 'virtio_console', 'overlay', 'virtiofs'],
+};
 
 export interface BootFiles {
   image: string;
   initrd: string;
 }
 
-export function bootFiles(kernel: Kernel): BootFiles {
-  const init = readFileSync(INIT);
-  const key = createHash('sha256').update(init).update(APPLETS.join()).update(MODULES.join()).digest('hex');
+export function bootFiles(kernel: Kernel, init = SHARED_ROOT): BootFiles {
+  const { script, applets, modules } = init;
+  const key = createHash('sha256').update(script).update(applets.join()).update(modules.join()).digest('hex');
   const folder = join(kernel.folder, 'vm');
   mkdirSync(folder, { recursive: true });
   // a kernel with KASAN cannot start by its PVH entry: the firmware loads it
   const image = kernel.debug
     ? kernel.image
     : once(join(folder, 'vmlinux'), (path) => writeFileSync(path, unpackImage(kernel.image)));
-  const initrd = once(join(folder, `initrd-${key.slice(0, 12)}`), (path) => packInitrd(kernel, path));
+  const initrd = once(join(folder, `initrd-${key.slice(0, 12)}`), (path) => packInitrd(kernel, init, path));
   return { image, initrd };
 }
 
@@ -81,18 +93,17 @@ function unpackImage(path: string): Buffer {
   return elf;
 }
 
-function packInitrd(kernel: Kernel, path: string): void {
+function packInitrd(kernel: Kernel, { script, applets, modules }: Init, path: string): void {
   const root = mkdtempSync(join(kernel.folder, 'vm', 'initrd-root-'));
   try {
     for (const name of ['bin', 'modules', 'proc', 'sys', 'dev', 'lower', 'upper', 'new']) {
       mkdirSync(join(root, name));
     }
     copyFileSync(BUSYBOX, join(root, 'bin/busybox'));
-    for (const applet of APPLETS) symlinkSync('busybox', join(root, 'bin', applet));
-    copyFileSync(INIT, join(root, 'init'));
-    execFileSync('chmod', ['755', join(root, 'init')]);
+    for (const applet of applets) symlinkSync('busybox', join(root, 'bin', applet));
+    writeFileSync(join(root, 'init'), script, { mode: 0o755 });
     const order: string[] = [];
-    for (const file of moduleFiles(kernel)) {
+    for (const file of moduleFiles(kernel, modules)) {
       const name = basename(file).replace(/\.(xz|zst|gz)$/, '');
       order.push(name);
       writeFileSync(join(root, 'modules', name), unpackModule(file));
@@ -105,8 +116,8 @@ function packInitrd(kernel: Kernel, path: string): void {
 }
 
 /** The files of the modules that the initramfs loads, in the order of their dependencies. */
-function moduleFiles({ folder, release }: Kernel): string[] {
-  const files = MODULES.flatMap((name) => {
+function moduleFiles({ folder, release }: Kernel, modules: string[]): string[] {
+  const files = modules.flatMap((name) => {
     const shown = execFileSync('modprobe', ['-d', folder, '-S', release, '--show-depends', name], {
       encoding: 'utf8',
     });

@@ -93,7 +93,7 @@ export class Machine {
     const khz = countInstructions ? 1_000_000 : hostKhz();
     const append = [
       'console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off nokaslr',
-      `tsc=reliable tsc_early_khz=${khz} lpj=${Math.round((khz * 1000) / kernel.hz)} no_timer_check`,
+      clockWords(kernel, khz),
       'cryptomgr.notests random.trust_cpu=on',
       // Debian's kernels clear all memory that they hand out, which hides a driver that forgets to; emulated,
       // it is half of what writing to a file costs
@@ -184,6 +184,11 @@ export class Machine {
     for (const { child } of this.#shares) await child.kill();
     for (const socket of this.#sockets) await socket.close();
   }
+}
+
+/** For a kernel's command line: the clock of its processor, which the emulation would let it measure wrongly. */
+export function clockWords(kernel: Kernel, khz = hostKhz()): string {
+  return `tsc=reliable tsc_early_khz=${khz} lpj=${Math.round((khz * 1000) / kernel.hz)} no_timer_check`;
 }
 
 /** The clock of the host's processor: told to the guest, it need not measure. */
