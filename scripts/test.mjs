@@ -86,6 +86,7 @@ const LONGEST_FIRST = [
   '10-attach',
   '12-attach-lvm',
   '40-main-job',
+  '41-postgresql',
   '00-rig',
   '39-chaos',
   '01-build',
