@@ -48,6 +48,7 @@ describe('a guest of QEMU', function () {
     const running = await startBackup({
       origin,
       target: directoryTarget(backup),
+      blocks: 'all',
       rate: MIB,
       export: join(folder, 'instant.sock'),
     });
@@ -79,6 +80,7 @@ describe('a guest of QEMU', function () {
     const running = await startBackup({
       origin,
       target: directoryTarget(directory),
+      blocks: 'all',
       rate: MIB / 4,
       clone: { to, socket: join(folder, 'clone.sock') },
     });

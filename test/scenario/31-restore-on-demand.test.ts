@@ -4,7 +4,6 @@ import { createHash } from 'node:crypto';
 import { existsSync, lstatSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { restoreOnDemand, SnapbakError } from '../../lib/index.js';
 import { writeManifest } from '../../lib/manifest.js';
 import { makeBackup, manifestOf } from '../helpers/backup-folder.js';

@@ -83,7 +83,7 @@ recovers() {
 	confirmed 5
 	snapbak attach $origin
 	defer "! [ -e $origin-snapbak ] || snapbak detach --force $origin"
-	start_command "$T/backup" --rate 24M
+	start_command "$T/backup" --blocks all --rate 24M
 	confirmed 5
 	wait "$BACKUP" || fail "snapbak backup: exit status $?: $(tail -n 2 "$T/events" "$T/words")"
 	refused has <(tail -n 1 "$T/events") '"captured":0,'
