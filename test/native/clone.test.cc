@@ -28,7 +28,8 @@ class TestClone : public Clone {
       begun->set_value();
       const int error = go.get();
       const std::vector<uint8_t> data(length, kClient);
-      return error != 0 ? error : destination_.Write(data.data(), length, offset, false);
+      const int written = destination_.Write(data.data(), length, offset, false);
+      return error != 0 ? error : written;
     };
     const auto here = [](uint64_t, uint64_t, uint64_t) { return -EEXIST; };
     return Apply(block * kBlock, count * kBlock, false, {here, claimed, true});
@@ -363,6 +364,25 @@ TEST_F(CloneTest, ABlockWhoseWriteFailsComesStillOrIsAnErrorIfItWasDropped) {
   auto want = bytes_;
   std::fill_n(&want[24 * kBlock], 2 * kBlock, kClient);
   ExpectClone(want);
+}
+
+TEST_F(CloneTest, AWholeWriteSendsBackWhoWaitsForTheBlock) {
+  MakeWithClone();
+  ClaimAsDriver(4);  // its event never comes
+  std::future<int> reader = ReadElsewhere(4);
+  AwaitDemands(1);
+  EXPECT_EQ(0, Write(4 * kBlock, kBlock));
+  EXPECT_EQ(0, Get(reader));
+}
+
+TEST_F(CloneTest, ZeroesAreWrittenWhereAWriteFailedOnAFreshDestination) {
+  MakeWithClone({{0, kSize}}, true);
+  std::promise<int> go;
+  std::future<int> writer = WriteHeldElsewhere(8, 1, &go);  // a zero block of the origin
+  go.set_value(-ENOSPC);
+  EXPECT_EQ(-ENOSPC, Get(writer));
+  CopyAll();
+  ExpectClone(bytes_);
 }
 
 // --- a block does not come
