@@ -25,7 +25,7 @@ function setup(options: Partial<BackupOptions> = {}) {
   b.info = fakeInfo(8 * MiB);
   const target = new FakeTarget(log);
   const origins = [fakeOrigin(a, '/dev/mapper/a'), fakeOrigin(b, 'unix:/run/b.control')];
-  const start = () => startBackup({ origins, target, ...options });
+  const start = () => startBackup({ origins, target, blocks: 'all', ...options });
   return { log, a, b, target, start };
 }
 

@@ -125,7 +125,7 @@ describe('the origins of a backup', () => {
     [
       'one block list for all',
       { origins: [some(), some()], blocks: BlockList.all(4096) },
-      /options\.blocks must be used, or part of/,
+      /options\.blocks must be used or all, or part of/,
       'TypeError',
     ],
     [
