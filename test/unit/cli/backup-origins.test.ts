@@ -8,7 +8,7 @@ import type { Origin } from '../../../lib/origin.js';
 import { Cleanup } from '../../helpers/cleanup.js';
 import { FakeSession, fakeInfo, fakeOrigin, MiB } from '../../helpers/fake-session.js';
 
-const ALL = { blocks: 'all' };
+const ALL = {};
 
 describe('the origins of a command', () => {
   const cleanup = new Cleanup();
