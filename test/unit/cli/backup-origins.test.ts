@@ -8,14 +8,15 @@ import type { Origin } from '../../../lib/origin.js';
 import { Cleanup } from '../../helpers/cleanup.js';
 import { FakeSession, fakeInfo, fakeOrigin, MiB } from '../../helpers/fake-session.js';
 
-const ALL = {};
+/** Nothing was asked for. */
+const NONE = {};
 
 describe('the origins of a command', () => {
   const cleanup = new Cleanup();
   after(() => cleanup.run());
 
   /** What `startBackup` is given, and what was opened and closed. */
-  async function opened(texts: string[], flags: Parameters<typeof whatOfOrigins>[1] = ALL, missing = '') {
+  async function opened(texts: string[], flags: Parameters<typeof whatOfOrigins>[1] = NONE, missing = '') {
     const log: string[] = [];
     const open = async (spec: string): Promise<Origin> => {
       if (spec === missing) throw new Error(`no ${spec}`);
@@ -29,7 +30,7 @@ describe('the origins of a command', () => {
 
   it('are one, as ever', async () => {
     const { result, log } = await opened(['/dev/mapper/x']);
-    assert.deepEqual(Object.keys(result.options), ['origin', 'blocks']);
+    assert.deepEqual(Object.keys(result.options), ['origin']);
     assert.equal(result.options.origin?.spec, '/dev/mapper/x');
     await result[Symbol.asyncDispose]();
     assert.deepEqual(log, ['open /dev/mapper/x', 'close /dev/mapper/x']);
@@ -50,7 +51,10 @@ describe('the origins of a command', () => {
   });
 
   it('share memory evenly, and each has a container of its own', async () => {
-    const { result } = await opened(['/dev/mapper/x', '/dev/mapper/y'], { ...ALL, container: ['memory:3M'] });
+    const { result } = await opened(['/dev/mapper/x', '/dev/mapper/y'], {
+      ...NONE,
+      container: ['memory:3M'],
+    });
     const containers = result.options.origins!.map((plan) => (plan as { container: Container }).container);
     assert.notEqual(containers[0], containers[1]);
     for (const container of containers) {
@@ -68,22 +72,22 @@ describe('the origins of a command', () => {
   });
 
   it('are closed again when one of them cannot be opened', async () => {
-    const { log, error } = await opened(['/dev/mapper/x', '/dev/mapper/y'], ALL, '/dev/mapper/y');
+    const { log, error } = await opened(['/dev/mapper/x', '/dev/mapper/y'], NONE, '/dev/mapper/y');
     assert.match(error.message, /no \/dev\/mapper\/y/);
     assert.deepEqual(log, ['open /dev/mapper/x', 'close /dev/mapper/x']);
   });
 
   for (const [what, flags, message] of [
-    ['a target device', { ...ALL, targetDevice: '/dev/x' }, /--target-device is for a backup of one origin/],
-    ['an export', { ...ALL, export: '/run/x' }, /--export is for a backup of one origin/],
+    ['a target device', { ...NONE, targetDevice: '/dev/x' }, /--target-device is for a backup of one origin/],
+    ['an export', { ...NONE, export: '/run/x' }, /--export is for a backup of one origin/],
     ['a file of blocks', { blocks: './list' }, /--blocks is for a backup of one origin/],
-    ['a file container', { ...ALL, container: ['file:/x:1G'] }, /--container takes memory:SIZE only/],
+    ['a file container', { ...NONE, container: ['file:/x:1G'] }, /--container takes memory:SIZE only/],
     [
       'a container with a second tier',
-      { ...ALL, container: ['memory:1M', 'file:/x:1G'] },
+      { ...NONE, container: ['memory:1M', 'file:/x:1G'] },
       /memory:SIZE only/,
     ],
-    ['no memory', { ...ALL, container: ['memory:0'] }, /memory must be above 0/],
+    ['no memory', { ...NONE, container: ['memory:0'] }, /memory must be above 0/],
   ] as const) {
     it(`are not several with ${what}: wrong use`, async () => {
       const flagged = flags as unknown as Parameters<typeof whatOfOrigins>[1];
