@@ -15,8 +15,9 @@ class BlockWriter {
   explicit BlockWriter(CopyState* state);
 
   // Blocks that are ours. Neighbours of one kind go to the target in one call.
-  // 0: they are done. Else the target failed for good, or the session stops;
-  // the blocks are not done and nobody else has them.
+  // 0: they are done; or the driver broke the session, and they are dropped.
+  // Else the target failed for good, or the session stops; the blocks are not
+  // done and nobody else has them.
   int Write(uint64_t first, uint64_t count, const uint8_t* data);
   // The same for blocks known to be zero.
   int WriteHole(uint64_t first, uint64_t count);

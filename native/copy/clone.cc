@@ -87,9 +87,13 @@ int Clone::Demand(uint64_t first, uint64_t max) {
   if (gate_ == nullptr) return -ESHUTDOWN;
   const ViewGate::Visit visit(gate_.get());
   if (visit.state() == nullptr) return -ESHUTDOWN;
-  ++demands_;
-  const auto found = visit.state()->jobs.AwaitDemand(
-      {first, max}, [&] { return over_ != 0 || here_.Get(first) || bad_.Get(first); });
+  bool counted = false;
+  const auto settled = [&] {
+    // under the queue's lock, as what follows: whoever sees the count and then that lock sees it asked for
+    if (!std::exchange(counted, true)) ++demands_;
+    return over_ != 0 || here_.Get(first) || bad_.Get(first);
+  };
+  const auto found = visit.state()->jobs.AwaitDemand({first, max}, settled);
   return found == JobQueue::Found::kSettled ? 0 : -ESHUTDOWN;
 }
 

@@ -40,6 +40,11 @@ void CopyState::KickIfWaiting() {
 
 void CopyState::Progress() { __atomic_fetch_add(&memory->header()->heartbeat, 1, __ATOMIC_RELAXED); }
 
+bool CopyState::IsArmed() const {
+  snapbak_full_fence();  // the bytes, and the bits, before the state
+  return snapbak_load_acquire(&memory->header()->state) == SNAPBAK_STATE_ARMED;
+}
+
 void CopyState::Done(uint64_t first, uint64_t count, uint64_t zero) {
   fates->SetDone(first, count);
   counters.zero += zero;

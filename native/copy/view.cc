@@ -22,11 +22,6 @@ bool IsDirect(int fd) {
   return flags >= 0 && (flags & O_DIRECT) != 0;
 }
 
-// While it is armed, whoever finds a bit set knows that the block is as it was; afterwards writes clear none.
-bool IsArmed(const CopyState& state) {
-  return snapbak_load_acquire(&state.memory->header()->state) == SNAPBAK_STATE_ARMED;
-}
-
 bool IsOver(const CopyState& state) {
   const uint32_t now = snapbak_load_acquire(&state.memory->header()->state);
   return (now != SNAPBAK_STATE_ARMED && now != SNAPBAK_STATE_FINISHED) || state.jobs.copiers_halted();
@@ -106,8 +101,7 @@ int64_t PointInTimeView::ReadPending(CopyState* state, const Piece& piece, uint6
   const uint64_t good =
       snapbak_bitmap_next_clear(state->memory->bitmap(), piece.offset / block_size_, end_block);
   if (good == piece.offset / block_size_) return 0;  // captured meanwhile, whatever the read said
-  // A driver that breaks the session says so before it lets a write pass by a bit.
-  if (!IsArmed(*state)) return -ESHUTDOWN;
+  if (!state->IsArmed()) return -ESHUTDOWN;
   if (error != 0) return error == -ENODATA ? -EIO : error;
   return static_cast<int64_t>(BytesBefore(piece, good));
 }
@@ -150,7 +144,7 @@ int64_t PointInTimeView::Await(CopyState* state, const Piece& piece) {
       });
   switch (found) {
     case JobQueue::Found::kInSlot:
-      return static_cast<int64_t>(length);
+      return state->IsArmed() ? static_cast<int64_t>(length) : -ESHUTDOWN;
     case JobQueue::Found::kSettled:
       return 0;
     case JobQueue::Found::kOver:

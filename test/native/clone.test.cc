@@ -106,6 +106,7 @@ class CloneTest : public CopySessionTest {
   // It is inside, and waits.
   void AwaitDemands(uint64_t count) {
     Eventually([&] { return clone_->Stats().demands >= count; });
+    (void)session_->Stats();  // takes the lock under which it is counted and asked for
   }
   // Two blocks keep the two copiers in the target until it is opened.
   void KeepCopiersBusy() {
@@ -227,6 +228,19 @@ TEST_F(CloneTest, DrainsASpilledBlockThatIsRead) {
   EXPECT_EQ(0, Get(reader));
   EXPECT_EQ(6 * kBlock, target_.Order()[2]);
   EXPECT_EQ(std::vector<uint8_t>(Origin(6), Origin(7)), Read(6 * kBlock, kBlock));
+}
+
+TEST_F(CloneTest, GetsNothingThatIsReadAfterTheDriverLetWritesPass) {
+  MakeWithClone();
+  // Broken, and nobody has told the library yet. Bits stay set, and blocks change.
+  snapbak_store_release(&driver_.mine.header()->state, static_cast<__u32>(SNAPBAK_STATE_BROKEN));
+  session_->PushWork({{0, kSize}}, false);
+  Eventually([&] { return session_->Stats().swept_blocks == kBlocks; });
+  session_->Stop();
+  EXPECT_EQ(std::vector<uint8_t>(kSize, kJunk), destination_.Read(0, kSize));
+  EXPECT_EQ(0u, clone_->Stats().here);
+  EXPECT_TRUE(target_.Order().empty());
+  EXPECT_EQ(0u, session_->Stats().done_blocks);
 }
 
 TEST(CloneOrder, WhatIsAskedForIsSweptAfterWantedBlocksTakingTurnsWithSlotsBeforeOtherWork) {

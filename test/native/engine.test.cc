@@ -712,13 +712,15 @@ TEST_F(EngineTest, StartWaitsForWritesInFlightAndSeparatesBeforeFromAfter) {
   Begin(kBlocks);
   snapbak_bitmap_set_range(memory_.bitmap(), 0, kBlocks);
   std::atomic<bool> stop{false};
+  std::promise<void> begun;  // both blocks have a number
   std::thread writer([&] {
     for (uint32_t n = 1; !stop; ++n) {
       ASSERT_EQ(engine_->Write(&n, sizeof n, 2 * kBlock, false), 0);
       ASSERT_EQ(engine_->Write(&n, sizeof n, 50 * kBlock, false), 0);
+      if (n == 1) begun.set_value();
     }
   });
-  usleep(2000);
+  begun.get_future().wait();
   Arm();
   uint32_t seen[2] = {0, 0};
   for (int i = 0; i < 2; ++i) {
