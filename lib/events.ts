@@ -195,13 +195,15 @@ export type BackupEvent =
 /** Invalid blocks that wait for one reader; more are folded into a number. */
 export const MAX_INVALID_WAITING = 10_000;
 
+const ONCE: ReadonlySet<string> = new Set(['blocks', 'hook', 'clone-lost']);
+
 /** Fans events out to any number of readers. */
 export class EventChannel {
   readonly #tap: (event: BackupEvent) => void;
   readonly #readers = new Set<EventReader>();
   #started: StartedEvent | undefined;
-  /** Of each disk, or the only one. */
-  readonly #blocks = new Map<string | undefined, BlocksEvent>();
+  /** What happens once, of each disk: who comes later has missed it otherwise. */
+  readonly #once = new Map<string, BackupEvent>();
   #last: BackupEvent | undefined;
 
   /** @param tap sees every event, before the readers. */
@@ -213,7 +215,7 @@ export class EventChannel {
   push(event: BackupEvent): void {
     if (this.#last !== undefined) return;
     if (event.event === 'started') this.#started = event;
-    if (event.event === 'blocks') this.#blocks.set(event.disk, event);
+    if (ONCE.has(event.event)) this.#once.set(`${event.event} ${(event as OfDisk).disk}`, event);
     const last = event.event === 'finished' || event.event === 'broken' || event.event === 'error';
     if (last) this.#last = event;
     this.#tap(event);
@@ -224,11 +226,14 @@ export class EventChannel {
     if (last) this.#readers.clear();
   }
 
-  /** A reader of its own: `started` (and `blocks`) first, then what happens from now on, then the last event. */
+  /**
+   * A reader of its own: `started` first, then what happened once (`blocks`, `hook`,
+   * `clone-lost`), then what happens from now on, then the last event.
+   */
   reader(): AsyncIterableIterator<BackupEvent> {
     const reader = new EventReader(() => this.#readers.delete(reader));
     if (this.#started !== undefined) reader.push(this.#started);
-    for (const blocks of this.#blocks.values()) reader.push(blocks);
+    for (const event of this.#once.values()) reader.push(event);
     if (this.#last !== undefined) {
       reader.push(this.#last);
       reader.end();

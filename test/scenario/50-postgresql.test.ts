@@ -68,6 +68,7 @@ describe('PostgreSQL that is backed up under load', () => {
     assert.deepEqual(
       parts.map(({ what, full }) => [what, full]),
       [['ext4', false]],
+      JSON.stringify(parts),
     );
     console.log(await recovered('live'));
   });

@@ -57,6 +57,17 @@ describe('EventChannel', () => {
     );
   });
 
+  it('tells a late reader what happened once, after the start', async () => {
+    const hook: BackupEvent = { event: 'hook', hook: 'after-thaw', code: 'ERR_SNAPBAK_HOOK', message: 'no' };
+    const lost = { event: 'clone-lost', to: '/a' } as BackupEvent;
+    const blocks = (disk: string) => ({ event: 'blocks', disk }) as BackupEvent;
+    const channel = new EventChannel();
+    for (const event of [started, blocks('a'), progress(1), hook, blocks('b'), lost]) channel.push(event);
+    const reader = channel.reader();
+    channel.push(broken);
+    assert.deepEqual(await all(reader), [started, blocks('a'), hook, blocks('b'), lost, broken]);
+  });
+
   it('tells a late reader the start first, and one after the end the end as well', async () => {
     const channel = new EventChannel();
     channel.push(started);
