@@ -72,7 +72,8 @@ function startBackup(cleanup, control, folder, rate) {
     announce = { resolve, reject };
   });
   started.catch(() => {});
-  const args = ['backup', `unix:${control}`, folder, '--rate', rate, '--json'];
+  // all blocks, so that the writer meets it for longer
+  const args = ['backup', `unix:${control}`, folder, '--blocks', 'all', '--rate', rate, '--json'];
   const ended = startSnapbak(cleanup, args, (event) => {
     seen[event.event] = event;
     if (event.event === 'started') announce.resolve(event);

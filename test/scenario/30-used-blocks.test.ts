@@ -8,7 +8,7 @@ import { usedBlocks } from '../../lib/blocks/used/used-blocks.js';
 import { Cleanup } from '../helpers/cleanup.js';
 import { snapbakExits } from '../helpers/cli.js';
 import { must, needMounts, needPrograms, run } from '../helpers/programs.js';
-import { copyUsed, emptyImage, fill, filesOf } from '../helpers/used-image.js';
+import { copyUsed, emptyImage, filesOf, fill } from '../helpers/used-image.js';
 
 const MIB = 2 ** 20;
 /** Of no file system: what is behind its end is kept. */

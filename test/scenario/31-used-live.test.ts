@@ -11,7 +11,7 @@ import { must, needMounts, needPrograms, run } from '../helpers/programs.js';
 import { draw, KINDS, type Kind } from '../helpers/used-draw.js';
 import { copyUsed, filesOf } from '../helpers/used-image.js';
 
-const ROUNDS = Number(process.env.SNAPBAK_USED_ROUNDS ?? 3);
+const ROUNDS = Number(process.env.SNAPBAK_USED_ROUNDS ?? 2);
 const FIRST_SEED = Number(process.env.SNAPBAK_USED_SEED ?? 1);
 const VERBOSE = process.env.SNAPBAK_USED_ROUNDS !== undefined;
 const CLONES = 2;

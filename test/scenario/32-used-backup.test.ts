@@ -12,7 +12,7 @@ import { openEmbedded } from '../../lib/origin.js';
 import { directoryTarget } from '../../lib/target/directory-target.js';
 import { Cleanup } from '../helpers/cleanup.js';
 import { expectExit } from '../helpers/cli.js';
-import { expectClean, fsStory } from '../helpers/fs-story.js';
+import { expectClean, fsStory, replayLog } from '../helpers/fs-story.js';
 import { LiveWriter } from '../helpers/live-writer.js';
 import { hashTree, MountedFs } from '../helpers/mounted-fs.js';
 import { must, run } from '../helpers/programs.js';
@@ -40,6 +40,13 @@ describe('a backup of the used blocks', () => {
     await expectClean('e2fsck', ['-fn', story.image]);
     const listed = await listedOf(join(story.folder, 'backup'));
     assert.ok(listed < 64 * MIB, `${listed} bytes are in the manifest's list`);
+  });
+
+  it('of a frozen xfs has every file and not the free space', async () => {
+    const story = await fsStory(cleanup, 'xfs', { size: 320 * MIB, backup: ['--rate', '48M'] });
+    await expectClean('xfs_repair', ['-n', await replayLog(story.image, story.folder)]);
+    const listed = await listedOf(join(story.folder, 'backup'));
+    assert.ok(listed < 160 * MIB, `${listed} bytes are in the manifest's list`);
   });
 
   it('of an ext4 that nobody froze is what recovery needs', async () => {
