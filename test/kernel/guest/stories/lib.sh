@@ -241,6 +241,7 @@ let_go() {
 start_backup() {
 	local name=$1
 	shift
+	: >"$T/$name.log" # what the one before said is no word of this one
 	backup-tool --origin "/dev/mapper/$name" --image "$T/$name.img" "$@" >"$T/$name.log" &
 	BACKUP=$!
 	BACKUP_NAME=$name
