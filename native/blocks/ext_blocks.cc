@@ -241,27 +241,30 @@ class Finder {
       tables.emplace(DescriptorBlock(i), i);
     }
     const uint64_t super_block = kSuperOffset / block_size_;
-    std::string doubt;
+    std::string doubt, suspicion;  // of what is not known to be committed yet
     int error = 0;
     const auto wants = [&](uint64_t home) {
-      if (home >= blocks_) doubt = "its journal has a block that lies outside of it";
+      if (home >= blocks_) suspicion = "its journal has a block that lies outside of it";
       return home == super_block || bitmaps.count(home) != 0 || tables.count(home) != 0;
     };
     const auto copy = [&](uint64_t home, const uint8_t* data) {
       if (home == super_block) {
-        if (!SuperAgrees(data)) doubt = "its layout changes in its journal";
+        if (!SuperAgrees(data)) suspicion = "its layout changes in its journal";
       }
       const auto table = tables.find(home);
       if (table != tables.end()) {
         const int agrees = TableAgrees(home, table->second, data);
         if (agrees < 0) error = agrees;
-        if (agrees == 0) doubt = "its layout changes in its journal";
+        if (agrees == 0) suspicion = "its layout changes in its journal";
       }
       const auto bitmap = bitmaps.find(home);
       if (bitmap != bitmaps.end()) Merge(bitmap->second, data);
     };
+    const auto committed = [&] {
+      if (doubt.empty()) doubt = suspicion;
+    };
     ExtJournalState state;
-    if (WalkExtJournal(Log_(), wants, copy, &state) != 0 || error != 0) return false;
+    if (WalkExtJournal(Log_(), {wants, copy, committed}, &state) != 0 || error != 0) return false;
     if (!state.doubt.empty()) return Doubt("its journal " + state.doubt);
     return doubt.empty() || Doubt(doubt);
   }

@@ -133,9 +133,7 @@ int ReadExtJournalState(const ExtJournal& journal, ExtJournalState* state) {
   return ReadSuper(journal, &super, state);
 }
 
-int WalkExtJournal(const ExtJournal& journal, const std::function<bool(uint64_t home)>& wants,
-                   const std::function<void(uint64_t home, const uint8_t* data)>& copy,
-                   ExtJournalState* state) {
+int WalkExtJournal(const ExtJournal& journal, const ExtJournalVisitor& visitor, ExtJournalState* state) {
   Super super;
   int error = ReadSuper(journal, &super, state);
   if (error != 0 || !state->doubt.empty() || !state->live) return error;
@@ -158,19 +156,20 @@ int WalkExtJournal(const ExtJournal& journal, const std::function<bool(uint64_t 
     bool inside = step();
     if (type == kDescriptor) {
       for (const Tag& tag : ParseTags(super, block)) {
-        if (inside && wants(tag.home)) {
+        if (inside && visitor.wants(tag.home)) {
           error = journal.read(at, data.data());
           if (error != 0) return error;
           if (tag.escaped) {
             const uint32_t magic = htobe32(kMagic);
             memcpy(data.data(), &magic, sizeof(magic));
           }
-          copy(tag.home, data.data());
+          visitor.copy(tag.home, data.data());
         }
         inside = inside && step();
       }
     } else if (type == kCommit) {
       ++sequence;
+      visitor.committed();
     } else if (type != kRevoke) {
       state->doubt = "holds a block of an unknown kind";
       return 0;

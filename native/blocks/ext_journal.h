@@ -33,10 +33,18 @@ struct ExtJournalState {
 // Looks at the journal's own superblock. 0 or -errno.
 int ReadExtJournalState(const ExtJournal& journal, ExtJournalState* state);
 
-// Calls `copy` for each copy in a live log of a block that `wants` says yes to;
-// sets `state->doubt` where the log is not understood. 0 or -errno.
-int WalkExtJournal(const ExtJournal& journal, const std::function<bool(uint64_t home)>& wants,
-                   const std::function<void(uint64_t home, const uint8_t* data)>& copy,
-                   ExtJournalState* state);
+// What is told of a live log, in its order.
+struct ExtJournalVisitor {
+  // Is a copy of this block of interest?
+  std::function<bool(uint64_t home)> wants;
+  // One that is.
+  std::function<void(uint64_t home, const uint8_t* data)> copy;
+  // What was told since the last call was written as a whole. The log may end with a transaction of which
+  // only the descriptors are there, and something older where its copies will be.
+  std::function<void()> committed;
+};
+
+// Sets `state->doubt` where the log is not understood. 0 or -errno.
+int WalkExtJournal(const ExtJournal& journal, const ExtJournalVisitor& visitor, ExtJournalState* state);
 
 }  // namespace snapbak

@@ -92,15 +92,19 @@ class Log {
   std::multimap<uint64_t, int> Walk() {
     std::multimap<uint64_t, int> found;
     state = {};
-    error = WalkExtJournal(
-        Journal(), [](uint64_t) { return true; },
-        [&](uint64_t home, const uint8_t* data) { found.emplace(home, data[0]); }, &state);
+    committed.clear();
+    const ExtJournalVisitor visitor = {
+        [](uint64_t) { return true; },
+        [&](uint64_t home, const uint8_t* data) { found.emplace(home, data[0]); },
+        [&] { committed.push_back(found.size()); }};
+    error = WalkExtJournal(Journal(), visitor, &state);
     return found;
   }
 
   std::vector<uint8_t>& block(uint32_t index) { return blocks_[index]; }
 
   ExtJournalState state;
+  std::vector<size_t> committed;  // how many copies were told at each commit
   int error = 0;
   uint64_t bad = UINT64_MAX;
 
@@ -141,6 +145,18 @@ TEST(ExtJournal, AnEscapedBlockGetsItsMagicBack) {
   log.Descriptor({5}, 0, 1);
   log.Commit();
   EXPECT_EQ(log.Walk(), (Found{{5, 0xc0}}));
+}
+
+TEST(ExtJournal, TellsWhatIsCommitted) {
+  Log log;
+  log.Descriptor({5, 6}, 1);
+  log.Commit();
+  log.Descriptor({7}, 2);
+  log.Descriptor({8}, 3);
+  log.Commit();
+  log.Descriptor({9}, 4);
+  EXPECT_EQ(log.Walk().size(), 5u);
+  EXPECT_EQ(log.committed, (std::vector<size_t>{2, 4}));
 }
 
 TEST(ExtJournal, ATransactionWithoutItsCommitCountsToo) {
