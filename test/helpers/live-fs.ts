@@ -5,6 +5,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
+import { constants, setPriority } from 'node:os';
 import { join } from 'node:path';
 import { Cleanup } from './cleanup.js';
 import { ended, must, run, start, until } from './programs.js';
@@ -54,6 +55,8 @@ export class LiveFs {
         await must('umount', [mountPoint]);
       });
       const writer = start(process.execPath, churnArguments(mountPoint, seed));
+      // it would take the processor from what proves its copies: a disk in memory never makes it wait
+      setPriority(writer.pid!, constants.priority.PRIORITY_LOW);
       const gone = ended(writer);
       gone.catch(() => {});
       cleanup.defer('end the writer', async () => {
