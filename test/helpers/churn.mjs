@@ -1,5 +1,5 @@
 // A program that makes, grows, cuts, renames and removes files for ever, or
-// OPERATIONS times; some of what it writes it syncs.
+// OPERATIONS times; some of what it writes it syncs. It says a dot for each change.
 //   node churn.mjs FOLDER SEED [OPERATIONS]
 import {
   closeSync,
@@ -73,6 +73,7 @@ function step(i) {
 for (let i = 0; i < Number(operations); i++) {
   try {
     step(i);
+    process.stdout.write('.');
   } catch (error) {
     if (error.code !== 'ENOSPC' && error.code !== 'EFBIG') throw error;
     for (let n = 0; n < 20; n++) {

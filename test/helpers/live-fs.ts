@@ -4,8 +4,6 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
-import { constants, setPriority } from 'node:os';
 import { join } from 'node:path';
 import { Cleanup } from './cleanup.js';
 import { ended, must, run, start, until } from './programs.js';
@@ -24,8 +22,13 @@ export interface LiveFsOptions {
   seed: number;
 }
 
+/** Made, changed or removed by the writer before each copy. */
+const CHANGES = 80;
+
 export class LiveFs {
   #clones = 0;
+  /** So far. */
+  #changes = 0;
 
   private constructor(
     private readonly image: string,
@@ -34,7 +37,11 @@ export class LiveFs {
     private readonly frozenAt: string | undefined,
     private readonly writer: ChildProcess,
     private readonly cleanup: Cleanup,
-  ) {}
+  ) {
+    writer.stdout?.on('data', (text: string) => {
+      this.#changes += text.length;
+    });
+  }
 
   /** @param outer a mounted xfs with reflinks */
   static async start(
@@ -55,19 +62,12 @@ export class LiveFs {
         await must('umount', [mountPoint]);
       });
       const writer = start(process.execPath, churnArguments(mountPoint, seed));
-      // it would take the processor from what proves its copies: a disk in memory never makes it wait
-      setPriority(writer.pid!, constants.priority.PRIORITY_LOW);
       const gone = ended(writer);
       gone.catch(() => {});
       cleanup.defer('end the writer', async () => {
         writer.kill('SIGKILL');
         await gone;
       });
-      // a quarter of the files is synced: from here on the log has something in it
-      await until(
-        'the writer has begun',
-        async () => (await readdir(mountPoint, { recursive: true })).length > 40,
-      );
       return new LiveFs(image, folder, freeze ? mountPoint : undefined, writer, cleanup);
     } catch (error) {
       await cleanup.run().catch(() => {});
@@ -75,15 +75,27 @@ export class LiveFs {
     }
   }
 
-  /** The device as of now, in a file of its own. */
+  /**
+   * The device as of some moment from now on, in a file of its own. The writer does
+   * not pause for it; it rests from then on until the next, or it would do nothing
+   * but take the time of who looks at the copy.
+   */
   async clone(): Promise<string> {
-    if (this.writer.exitCode !== null) throw new Error('the writer ended');
     const path = join(this.folder, `clone-${this.#clones++}`);
+    this.writer.kill('SIGCONT');
+    // a quarter of the files is synced: the log has something in it then
+    const goal = this.#changes + CHANGES;
+    const gone = () => {
+      if (this.writer.exitCode !== null) throw new Error('the writer ended');
+      return this.#changes >= goal;
+    };
+    await until('the writer has gone on', gone, 120_000);
     if (this.frozenAt !== undefined) await must('fsfreeze', ['-f', this.frozenAt]);
     try {
       await must('cp', ['--reflink=always', this.image, path]);
     } finally {
       if (this.frozenAt !== undefined) await must('fsfreeze', ['-u', this.frozenAt]);
+      this.writer.kill('SIGSTOP');
     }
     return path;
   }
