@@ -22,13 +22,13 @@ export interface LiveFsOptions {
   seed: number;
 }
 
-/** Made, changed or removed by the writer before each copy. */
-const CHANGES = 80;
+/** What the writer says of changes before each copy: a dot for twenty. */
+const DOTS = 4;
 
 export class LiveFs {
   #clones = 0;
   /** So far. */
-  #changes = 0;
+  #dots = 0;
 
   private constructor(
     private readonly image: string,
@@ -39,7 +39,7 @@ export class LiveFs {
     private readonly cleanup: Cleanup,
   ) {
     writer.stdout?.on('data', (text: string) => {
-      this.#changes += text.length;
+      this.#dots += text.length;
     });
   }
 
@@ -84,10 +84,10 @@ export class LiveFs {
     const path = join(this.folder, `clone-${this.#clones++}`);
     this.writer.kill('SIGCONT');
     // a quarter of the files is synced: the log has something in it then
-    const goal = this.#changes + CHANGES;
+    const goal = this.#dots + DOTS;
     const gone = () => {
       if (this.writer.exitCode !== null) throw new Error('the writer ended');
-      return this.#changes >= goal;
+      return this.#dots >= goal;
     };
     await until('the writer has gone on', gone, 120_000);
     if (this.frozenAt !== undefined) await must('fsfreeze', ['-f', this.frozenAt]);
