@@ -42,7 +42,8 @@ void CopyState::Progress() { __atomic_fetch_add(&memory->header()->heartbeat, 1,
 
 bool CopyState::IsArmed() const {
   snapbak_full_fence();  // the bytes, and the bits, before the state
-  return snapbak_load_acquire(&memory->header()->state) == SNAPBAK_STATE_ARMED;
+  // captures may come before START has said that it is armed
+  return snapbak_load_acquire(&memory->header()->state) < SNAPBAK_STATE_FINISHED;
 }
 
 void CopyState::Done(uint64_t first, uint64_t count, uint64_t zero) {
