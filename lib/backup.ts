@@ -93,9 +93,9 @@ export interface Backup<M = Manifest> extends AsyncDisposable {
   /**
    * What happens, for any number of readers, each with a bounded queue:
    * `started` first, whenever a reader comes, and what happens once (`blocks`,
-   * `hook`, `clone-lost`), then what happens from then on, and last `finished`, `broken` or `error`. A slow reader gets the newest
-   * `progress` only, `spill`, `throttle` and `hold` summed, and invalid blocks
-   * beyond 10,000 as a number.
+   * `hook`, `clone-lost`), then what happens from then on, and last `finished`,
+   * `broken` or `error`. A slow reader gets the newest `progress` only, `spill`,
+   * `throttle` and `hold` summed, and invalid blocks beyond 10,000 as a number.
    */
   events(): AsyncIterableIterator<BackupEvent>;
   /**

@@ -3,6 +3,7 @@
  */
 import type { NativeNotice, NativeReason } from '../binding.js';
 import { errnoName, SnapbakError, type SnapbakErrorCode } from '../errors.js';
+import type { BrokenEvent, ErrorEvent, HookEvent } from '../events.js';
 import { targetAdvice } from '../native-errors.js';
 
 /** Notices after which a backup cannot be completed. */
@@ -112,6 +113,23 @@ export type EndState = 'broken' | 'failed' | 'aborted';
 /** The state for an error that a notice, or the user, brought. */
 export function endState(error: SnapbakError): EndState {
   return error.code === 'ERR_SNAPBAK_ABORTED' ? 'aborted' : 'broken';
+}
+
+/** The code of whatever ended a backup. */
+export function failureCode(error: Error): SnapbakErrorCode {
+  return SnapbakError.is(error) ? error.code : 'ERR_SNAPBAK_IO';
+}
+
+/** The last event of a backup that is not finished. */
+export function endEvent(id: string, state: EndState, error: Error): BrokenEvent | ErrorEvent {
+  const errno = SnapbakError.is(error) && error.errno !== undefined ? { errno: error.errno } : {};
+  const told = { id, code: failureCode(error), message: error.message, ...errno };
+  return state === 'failed' ? { event: 'error', ...told } : { event: 'broken', ...told };
+}
+
+/** What is told of an `afterThaw` that failed. */
+export function hookEvent({ code, message }: SnapbakError): HookEvent {
+  return { event: 'hook', hook: 'after-thaw', code, message };
 }
 
 const OF_SESSION: readonly SnapbakErrorCode[] = [

@@ -5,13 +5,13 @@
  */
 import type { Backup } from '../backup.js';
 import { publish } from '../diagnostics.js';
-import { SnapbakError } from '../errors.js';
+import type { SnapbakError } from '../errors.js';
 import { type BackupEvent, EventChannel } from '../events.js';
 import { type Extent, show } from '../extent.js';
 import { sumStats } from '../group-stats.js';
 import type { GroupManifest } from '../manifest.js';
 import type { BackupStats } from '../stats.js';
-import { abortedError, type EndState } from './failure.js';
+import { abortedError, type EndState, endEvent, hookEvent } from './failure.js';
 import {
   type GroupParts,
   groupFailure,
@@ -75,9 +75,7 @@ export class BackupGroup implements Backup<GroupManifest> {
     signal?.addEventListener('abort', this.#onSignal, { once: true });
     this.#channel.push(startedEvent(this.#parts, this.#members, this.stats()));
     void thawed.then((error) => {
-      if (error === undefined) return;
-      const { code, message } = error;
-      this.#channel.push({ event: 'hook', hook: 'after-thaw', code, message });
+      if (error !== undefined) this.#channel.push(hookEvent(error));
     });
     for (const { backup } of this.#members) backup.begin();
     for (const [i, { backup }] of this.#members.entries()) disks[i]!.passNotices(backup);
@@ -232,11 +230,7 @@ export class BackupGroup implements Backup<GroupManifest> {
 
   #fail(state: EndState, error: Error): Error {
     this.#end = state;
-    const { message } = error;
-    const code = SnapbakError.is(error) ? error.code : 'ERR_SNAPBAK_IO';
-    const errno = SnapbakError.is(error) && error.errno !== undefined ? { errno: error.errno } : {};
-    const told = { id: this.id, code, message, ...errno } as const;
-    this.#channel.push(state === 'failed' ? { event: 'error', ...told } : { event: 'broken', ...told });
+    this.#channel.push(endEvent(this.id, state, error));
     return error;
   }
 }

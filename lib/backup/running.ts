@@ -27,10 +27,13 @@ import { draftOf, runsOf } from './draft.js';
 import {
   abortedError,
   type EndState,
+  endEvent,
   endState,
   type FatalNotice,
+  failureCode,
   failureOf,
   finishState,
+  hookEvent,
 } from './failure.js';
 import type { Instant } from './hooks.js';
 import { Monitor } from './monitor.js';
@@ -319,9 +322,7 @@ export class RunningBackup {
   }
 
   #noteHook(error: SnapbakError | undefined): void {
-    if (error === undefined) return;
-    const { code, message } = error;
-    this.#channel.push({ event: 'hook', hook: 'after-thaw', code, message });
+    if (error !== undefined) this.#channel.push(hookEvent(error));
   }
 
   #noteInvalid(block: number, errno: number): void {
@@ -405,15 +406,12 @@ export class RunningBackup {
     this.#scheduler.stop();
     await session.abort().catch(() => {}); // it may be broken, or gone, already
     const stats = this.#monitor.end();
-    const code = SnapbakError.is(error) ? error.code : 'ERR_SNAPBAK_IO';
     const { message } = error;
-    await target.fail(draftOf(this.#facts(stats), { code, message })).catch(() => {});
+    await target.fail(draftOf(this.#facts(stats), { code: failureCode(error), message })).catch(() => {});
     await release(this.#begun);
     await this.#thawed;
     this.#leave(state);
-    const errno = SnapbakError.is(error) && error.errno !== undefined ? { errno: error.errno } : {};
-    const told = { id: this.id, code, message, ...errno } as const;
-    this.#channel.push(state === 'failed' ? { event: 'error', ...told } : { event: 'broken', ...told });
+    this.#channel.push(endEvent(this.id, state, error));
     this.#reject(error);
   }
 
