@@ -40,7 +40,7 @@ void CopyState::KickIfWaiting() {
 
 void CopyState::Progress() { __atomic_fetch_add(&memory->header()->heartbeat, 1, __ATOMIC_RELAXED); }
 
-bool CopyState::IsArmed() const {
+bool CopyState::IsCapturing() const {
   snapbak_full_fence();  // the bytes, and the bits, before the state
   // captures may come before START has said that it is armed
   return snapbak_load_acquire(&memory->header()->state) < SNAPBAK_STATE_FINISHED;

@@ -34,7 +34,7 @@ class CopyState {
 
   // The driver still captures. It says so no more before it lets a write pass by a bit that is set, or by a
   // capture under way: what was read before this look, and was pending or captured, is the start instant's.
-  bool IsArmed() const;
+  bool IsCapturing() const;
   // `count` blocks from `first` on reached the target with their checksums, `zero` of them as zeroes.
   void Done(uint64_t first, uint64_t count, uint64_t zero);
   // The origin could not be read there; `block` is ours and stays without content.

@@ -101,7 +101,7 @@ int64_t PointInTimeView::ReadPending(CopyState* state, const Piece& piece, uint6
   const uint64_t good =
       snapbak_bitmap_next_clear(state->memory->bitmap(), piece.offset / block_size_, end_block);
   if (good == piece.offset / block_size_) return 0;  // captured meanwhile, whatever the read said
-  if (!state->IsArmed()) return -ESHUTDOWN;
+  if (!state->IsCapturing()) return -ESHUTDOWN;
   if (error != 0) return error == -ENODATA ? -EIO : error;
   return static_cast<int64_t>(BytesBefore(piece, good));
 }
@@ -144,7 +144,7 @@ int64_t PointInTimeView::Await(CopyState* state, const Piece& piece) {
       });
   switch (found) {
     case JobQueue::Found::kInSlot:
-      return state->IsArmed() ? static_cast<int64_t>(length) : -ESHUTDOWN;
+      return state->IsCapturing() ? static_cast<int64_t>(length) : -ESHUTDOWN;
     case JobQueue::Found::kSettled:
       return 0;
     case JobQueue::Found::kOver:
