@@ -20,6 +20,7 @@
 #include "kernel-module/core/snapbak_hints.h"
 #include "kernel-module/core/snapbak_histogram.h"
 #include "native/driver/engine_driver.h"
+#include "temporary-image.h"
 
 namespace snapbak {
 namespace {
@@ -34,14 +35,9 @@ uint8_t Pattern(uint64_t i) { return static_cast<uint8_t>(i * 7 + i / 4096 * 13 
 class EngineTest : public testing::Test {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/snapbak-engine-XXXXXX";
-    const int fd = mkstemp(name);
-    ASSERT_GE(fd, 0);
-    path_ = name;
     std::vector<uint8_t> bytes(kSize);
     for (uint64_t i = 0; i < kSize; ++i) bytes[i] = Pattern(i);
-    ASSERT_EQ(write(fd, bytes.data(), bytes.size()), static_cast<ssize_t>(kSize));
-    close(fd);
+    path_ = TemporaryImage(bytes);
     std::unique_ptr<Engine> engine;
     ASSERT_EQ(Engine::Open(path_, {}, &engine), 0);
     engine_ = std::move(engine);
@@ -790,17 +786,11 @@ TEST_F(EngineTest, TwoEnginesOverOneImageAreRefused) {
 TEST(EngineInflight, AWriteToABlockThatIsBeingCapturedWaitsForTheCapture) {
   constexpr uint64_t kLarge = 1 << 20;
   constexpr uint64_t kCount = 48;
-  char name[] = "/tmp/snapbak-inflight-XXXXXX";
-  const int fd = mkstemp(name);
-  ASSERT_GE(fd, 0);
   const std::vector<uint8_t> old(kLarge, 0x11);
-  for (uint64_t i = 0; i < kCount; ++i) {
-    ASSERT_EQ(pwrite(fd, old.data(), kLarge, static_cast<off_t>(i * kLarge)), static_cast<ssize_t>(kLarge));
-  }
-  close(fd);
+  const std::string path = TemporaryImage(std::vector<uint8_t>(kCount * kLarge, 0x11));
   std::unique_ptr<Engine> opened;
-  ASSERT_EQ(Engine::Open(name, {}, &opened), 0);
-  unlink(name);
+  ASSERT_EQ(Engine::Open(path, {}, &opened), 0);
+  unlink(path.c_str());
   const std::shared_ptr<Engine> engine = std::move(opened);
   for (int round = 0; round < 3; ++round) {
     ASSERT_EQ(engine->Write(old.data(), kLarge, (kCount - 1) * kLarge, false), 0);

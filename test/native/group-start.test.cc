@@ -19,6 +19,7 @@
 #include "copy-rig.h"
 #include "native/copy/group_start.h"
 #include "native/driver/engine_driver.h"
+#include "temporary-image.h"
 
 namespace snapbak {
 namespace {
@@ -31,12 +32,7 @@ constexpr uint64_t kBlocks = 8;  // a writer has a block of its own on every ori
 // An origin and, until it is ended, a session on it.
 struct Disk {
   Disk() {
-    char name[] = "/tmp/snapbak-group-XXXXXX";
-    const int fd = mkstemp(name);
-    EXPECT_GE(fd, 0);
-    EXPECT_EQ(ftruncate(fd, kBlock * kBlocks), 0);
-    close(fd);
-    path = name;
+    path = TemporaryImage(std::vector<uint8_t>(kBlock * kBlocks));
     std::unique_ptr<Engine> opened;
     EXPECT_EQ(Engine::Open(path, {}, &opened), 0);
     engine = std::move(opened);

@@ -14,6 +14,7 @@
 #include "copy-session-fixture.h"
 #include "kernel-module/core/snapbak_heat.h"
 #include "native/driver/engine_driver.h"
+#include "temporary-image.h"
 
 namespace snapbak {
 namespace {
@@ -69,11 +70,7 @@ class EngineHeat : public testing::Test {
   static constexpr uint64_t kSize = 10 * kRegion + 4096;
 
   void SetUp() override {
-    char name[] = "/tmp/snapbak-heat-XXXXXX";
-    UniqueFd fd(mkstemp(name));
-    ASSERT_TRUE(fd.valid());
-    path_ = name;
-    ASSERT_EQ(0, ftruncate(fd.get(), kSize));
+    path_ = TemporaryImage(std::vector<uint8_t>(kSize));
     std::unique_ptr<Engine> engine;
     ASSERT_EQ(0, Engine::Open(path_, {}, &engine));
     engine_ = std::move(engine);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "native/driver/engine.h"
+#include "temporary-image.h"
 
 namespace snapbak {
 namespace {
@@ -30,13 +31,7 @@ constexpr uint64_t kOwner = 1;
 class StopWritesTest : public testing::Test {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/snapbak-stop-XXXXXX";
-    const int fd = mkstemp(name);
-    ASSERT_GE(fd, 0);
-    path_ = name;
-    const std::vector<uint8_t> bytes(kBlock * kBlocks, 'a');
-    ASSERT_EQ(write(fd, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
-    close(fd);
+    path_ = TemporaryImage(std::vector<uint8_t>(kBlock * kBlocks, 'a'));
     ASSERT_EQ(Engine::Open(path_, {}, &engine_), 0);
   }
   void TearDown() override {
