@@ -5,7 +5,9 @@
 import type { ChildProcess } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { BlockList } from '../../lib/blocks/block-list.js';
 import { Cleanup } from './cleanup.js';
+import { freeByKernel } from './fsmap.js';
 import { ended, must, run, start, until } from './programs.js';
 import { churnArguments, emptyImage } from './used-image.js';
 
@@ -20,6 +22,13 @@ export interface LiveFsOptions {
   /** Bytes of the image. */
   size: number;
   seed: number;
+}
+
+/** The device as of one instant. */
+export interface LiveClone {
+  path: string;
+  /** What the kernel said to be free then, where it was frozen. */
+  free: BlockList | undefined;
 }
 
 /** What the writer says of changes before each copy: a dot for twenty. */
@@ -80,7 +89,7 @@ export class LiveFs {
    * not pause for it; it rests from then on until the next, or it would do nothing
    * but take the time of who looks at the copy.
    */
-  async clone(): Promise<string> {
+  async clone(): Promise<LiveClone> {
     const path = join(this.folder, `clone-${this.#clones++}`);
     this.writer.kill('SIGCONT');
     // a quarter of the files is synced: the log has something in it then
@@ -93,11 +102,12 @@ export class LiveFs {
     if (this.frozenAt !== undefined) await must('fsfreeze', ['-f', this.frozenAt]);
     try {
       await must('cp', ['--reflink=always', this.image, path]);
+      const free = this.frozenAt === undefined ? undefined : await freeByKernel(this.frozenAt);
+      return { path, free };
     } finally {
       if (this.frozenAt !== undefined) await must('fsfreeze', ['-u', this.frozenAt]);
       this.writer.kill('SIGSTOP');
     }
-    return path;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
