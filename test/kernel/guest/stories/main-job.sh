@@ -118,7 +118,8 @@ main_job() {
 	refused grep -q '"captured":0[,}]' <(tail -n 1 "$T/events")
 	lists_used "$kind" "$3"
 
-	kill -0 "$writer" "$fio"
+	kill -0 "$writer"
+	kill -0 "$fio"
 	kill -INT "$fio"
 	wait "$fio" || true
 	grep -q '"error" : 0,' "$T/fio.json"
@@ -153,38 +154,28 @@ main_job() {
 	at_least "files from after it" $after 1
 }
 
-# counts FOLDER FOLDER: for ever, a number durably in the one, and only then in the other.
+# counts FILE FILE: for ever, a number durably in the one, and only then in the other.
 counts() {
 	local n
 	for ((n = 1; ; n++)); do
-		echo $n >"$1/count" && sync "$1/count" && echo $n >"$2/count" && sync "$2/count" || exit 1
+		echo $n 1<>"$1" && sync "$1" && echo $n 1<>"$2" && sync "$2" || exit 1
 		echo $n >"$T/counted"
 	done
-}
-
-# counted IMAGE: the number in it.
-counted() {
-	debugfs -R 'cat count' "$1" 2>/dev/null
 }
 
 is_counting() {
 	[ "$(cat "$T/counted")" -gt "$1" ]
 }
 
-two_disks() {
-	local name counter first second
-	for name in data log; do
-		slice $name-lower 65536 $([ $name = data ] || echo 65536)
-		origin $name "/dev/mapper/$name-lower"
-		new_file_system ext4 "/dev/mapper/$name" "$T/$name"
-		echo 0 >"$T/$name/count"
-	done
+# while_counting FILE FILE ORIGIN ORIGIN: a backup of both into $T/b, on which one counts first and then on the other.
+while_counting() {
+	local counter
 	echo 0 >"$T/counted"
-	counts "$T/data" "$T/log" &
+	counts "$1" "$2" &
 	counter=$!
 	defer "end_process $counter"
 	until_true 30 is_counting 3
-	snapbak backup /dev/mapper/data /dev/mapper/log "$T/b" --rate 16M --json >"$T/events" &
+	snapbak backup "$3" "$4" "$T/b" --rate 16M --json >"$T/events" &
 	BACKUP=$!
 	defer "end_process $BACKUP"
 	until_true 120 started
@@ -193,14 +184,88 @@ two_disks() {
 	kill -0 "$counter"
 	end_process "$counter" || true
 	grep -q '"state": "complete"' "$T/b/manifest.json"
-	first=$(counted "$T/b/data.img") second=$(counted "$T/b/log.img")
-	at_least "what was counted on the first at the start instant" "$first" 3
-	[ "$first" -lt "$(cat "$T/counted")" ] || fail "the start instant is not in the past"
-	at_most "what was counted on the second, which comes after the first" "$second" "$first"
-	at_most "what was counted on the first, which waits for the second" "$first" $((second + 1))
+}
+
+# of_one_instant FIRST SECOND: what was counted on the two.
+of_one_instant() {
+	at_least "what was counted on the first at the start instant" "$1" 3
+	[ "$1" -lt "$(cat "$T/counted")" ] || fail "the start instant is not in the past"
+	at_most "what was counted on the second, which comes after the first" "$2" "$1"
+	at_most "what was counted on the first, which waits for the second" "$1" $(($2 + 1))
+}
+
+two_disks() {
+	local name
+	for name in data log; do
+		slice $name-lower 65536 $([ $name = data ] || echo 65536)
+		origin $name "/dev/mapper/$name-lower"
+		new_file_system ext4 "/dev/mapper/$name" "$T/$name"
+		echo 0 >"$T/$name/count"
+	done
+	while_counting "$T/data/count" "$T/log/count" /dev/mapper/data /dev/mapper/log
+	of_one_instant "$(counted data)" "$(counted log)"
 	snapbak restore "$T/b" "$T/log.restored" --disk log
 	for name in data log; do check ext4 "$T/b/$name.img"; done
 	cmp "$T/b/log.img" "$T/log.restored"
+}
+
+# counted NAME: the number in a disk's image.
+counted() {
+	debugfs -R 'cat count' "$T/b/$1.img" 2>/dev/null
+}
+
+two_drivers() {
+	slice data-lower 32768
+	origin data /dev/mapper/data-lower
+	truncate -s 16M "$T/user.img"
+	snapbak serve "$T/user.img" --socket "$T/user.nbd" --control "$T/user.control" &
+	defer "end_process $!"
+	until_true 60 test -S "$T/user.nbd"
+	modprobe -q fuse || true
+	mkdir "$T/fuse"
+	nbdfuse "$T/fuse" "nbd+unix:///?socket=$T/user.nbd" &
+	defer "end_process $!"
+	defer fusermount3 -u "$T/fuse"
+	until_true 60 test -e "$T/fuse/nbd"
+	echo 0 1<>/dev/mapper/data
+	echo 0 1<>"$T/fuse/nbd"
+	while_counting /dev/mapper/data "$T/fuse/nbd" /dev/mapper/data "user=unix:$T/user.control"
+	of_one_instant "$(head -n 1 "$T/b/data.img")" "$(head -n 1 "$T/b/user.img")"
+}
+
+clone() {
+	local live=$T/live fio
+	slice data-lower 131072
+	origin data /dev/mapper/data-lower
+	new_file_system ext4 /dev/mapper/data "$live"
+	documents write "$live" first
+	write_with_fio "$live/fio.dat" &
+	fio=$!
+	defer "end_process $fio"
+	until_true 30 test -s "$live/fio.dat"
+	sync -f "$live"
+	: >"$T/events"
+	snapbak backup /dev/mapper/data "$T/b" --clone-to "$T/clone.img" --clone-export "$T/clone.nbd" --rate 1M --json >"$T/events" &
+	BACKUP=$!
+	defer "end_process $BACKUP"
+	until_true 120 has "$T/events" '"event":"clone"'
+	documents write "$live" second
+	sync -f "$live"
+	# all of it, long before it has arrived
+	nbdcopy "nbd+unix:///?socket=$T/clone.nbd" "$T/read.img"
+	refused has "$T/events" '"event":"finished"'
+	until_true 300 has "$T/events" '"event":"finished"'
+	kill -0 "$fio"
+	kill -TERM "$BACKUP"
+	wait "$BACKUP" || fail "snapbak backup: exit status $?: $(tail -n 2 "$T/events")"
+	cmp "$T/read.img" "$T/b/data.img"
+	cmp "$T/clone.img" "$T/b/data.img"
+	check ext4 "$T/clone.img"
+	mkdir "$T/restored"
+	modprobe -q loop || true
+	mount -o loop,ro "$T/clone.img" "$T/restored"
+	defer unmount "$T/restored"
+	documents check "$T/restored" first
 }
 
 ext4_on_lvm() {
@@ -221,3 +286,5 @@ it 'does so with xfs' xfs_on_lvm
 it 'does so with ext4 on LUKS' ext4_on_luks
 it 'does so with ext4 on a striped volume' ext4_on_stripes
 it 'backs up two mounted file systems as of one instant' two_disks
+it 'backs up a disk of its own and one of the user driver as of one instant' two_drivers
+it 'writes a clone of a mounted file system, which is read from the first second' clone
