@@ -82,15 +82,49 @@ async function kernel() {
 
 /** One of these, begun last, would leave the other machine idle at the end (build-logs/mocha-kernel.json tells). */
 const LONGEST_FIRST = [
+  '40-main-job',
   '20-own-container',
   '10-attach',
+  '31-model',
   '12-attach-lvm',
-  '40-main-job',
-  '41-postgresql',
   '00-rig',
+  '41-postgresql',
   '39-chaos',
   '01-build',
 ];
+
+/** What measures rates, delays or memory: not beside others. */
+const ALONE = [
+  '13-killed-agent',
+  '19-hold',
+  '21-overload',
+  '21-tiers',
+  '24-yield',
+  '25-soak',
+  '31-restore-on-demand',
+  '36-hot-first',
+  '40-view',
+  '41-clone',
+];
+
+/** Two files at once, which wait for programs and disks for half of their time; then those that want the machine for themselves. */
+async function scenario() {
+  const files = readdirSync(join(ROOT, 'test/scenario')).filter((file) => file.endsWith('.test.ts'));
+  const isAlone = (file) => ALONE.includes(file.slice(0, -'.test.ts'.length));
+  const run = (name, options, chosen) => {
+    const paths = chosen.sort().map((file) => `test/scenario/${file}`);
+    return mocha(name, [...options, '--timeout', '300000', ...paths]);
+  };
+  const beside = ['--parallel', '--jobs', '2'];
+  return add(
+    await run(
+      'scenario',
+      beside,
+      files.filter((file) => !isAlone(file)),
+    ),
+    await run('scenario-alone', [], files.filter(isAlone)),
+  );
+}
 
 function kernelFiles() {
   const rank = (file) => {
@@ -124,10 +158,10 @@ async function kernelDebug() {
 
 const SUITES = {
   native: () => script('scripts/native-tests.mjs'),
-  unit: () => mocha('unit', ['test/unit/**/*.test.ts']),
+  unit: () => mocha('unit', ['--parallel', '--jobs', '2', 'test/unit/**/*.test.ts']),
   model: () =>
     mocha('model', ['--parallel', '--jobs', '2', '--timeout', '600000', 'test/model/**/*.test.ts']),
-  scenario: () => mocha('scenario', ['--timeout', '300000', 'test/scenario/**/*.test.ts']),
+  scenario,
   kernel,
   package: () => script('scripts/package-test.mjs'),
   'kernel-debug': kernelDebug,

@@ -4,7 +4,7 @@
 
 MiB=2048 # sectors
 SEED=${SEED:-1}
-ROUNDS=${ROUNDS:-6}
+ROUNDS=${ROUNDS:-4}
 
 on_a_disk() {
 	slice o-lower $((32 * MiB - 3))
