@@ -55,11 +55,13 @@ export async function fsStory(
 
   await fs.freeze();
   const directory = join(served.folder, 'backup');
-  const backup = startBackup(cleanup, served.origin, directory, ...options.backup);
+  let backup: CliRun;
   let before: Map<string, string>;
   try {
-    await backup.event('started');
+    // before the backup, which should still have most of its way to go when the writer goes on
     before = await hashTree(fs.mountPoint);
+    backup = startBackup(cleanup, served.origin, directory, ...options.backup);
+    await backup.event('started');
   } finally {
     await fs.thaw();
   }
