@@ -115,7 +115,7 @@ describe('the used blocks of an image', () => {
       const image = await made(one);
       await fill(image, folder, one.what.length, 120);
       const copy = join(folder, 'copy');
-      const { list, parts } = await copyUsed(image, copy);
+      const { parts } = await copyUsed(image, copy);
       assert.deepEqual(
         parts.map(({ full, reason }) => [full, reason]),
         [[false, undefined]],
