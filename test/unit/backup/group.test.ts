@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
+import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { RunningBackup } from '../../../lib/backup/running.js';
 import { type Backup, type BackupOptions, startBackup } from '../../../lib/backup.js';
@@ -8,6 +10,9 @@ import { BACKUP_CHANNEL, type BackupMessage } from '../../../lib/diagnostics.js'
 import { SnapbakError } from '../../../lib/errors.js';
 import type { BackupEvent } from '../../../lib/events.js';
 import type { GroupManifest } from '../../../lib/manifest.js';
+import { directoryTarget } from '../../../lib/target/directory-target.js';
+import type { BackupTarget } from '../../../lib/target/target.js';
+import { Cleanup } from '../../helpers/cleanup.js';
 import {
   FakeSession,
   FakeTarget,
@@ -16,6 +21,7 @@ import {
   MiB,
   nativeError,
 } from '../../helpers/fake-session.js';
+import { openFiles } from '../../helpers/processes.js';
 
 const { errno } = constants;
 
@@ -25,7 +31,8 @@ function setup(options: Partial<BackupOptions> = {}) {
   b.info = fakeInfo(8 * MiB);
   const target = new FakeTarget(log);
   const origins = [fakeOrigin(a, '/dev/mapper/a'), fakeOrigin(b, 'unix:/run/b.control')];
-  const start = () => startBackup({ origins, target, blocks: 'all', ...options });
+  const start = (more: Partial<BackupOptions> = {}) =>
+    startBackup({ origins, target, blocks: 'all', ...options, ...more });
   return { log, a, b, target, start };
 }
 
@@ -35,12 +42,28 @@ async function all(backup: Backup<GroupManifest>): Promise<BackupEvent[]> {
   return seen;
 }
 
+/** The same target; the backup is aborted while it is made. */
+function abortedMeanwhile(target: BackupTarget, controller: AbortController): BackupTarget {
+  return {
+    ...target,
+    prepare: (context) => target.prepare(context),
+    async prepareGroup(disks) {
+      const group = await target.prepareGroup!(disks);
+      controller.abort('enough');
+      return group;
+    },
+  };
+}
+
 const kinds = (events: BackupEvent[]) =>
   events
     .filter(({ event }) => event !== 'progress')
     .map((event) => [event.event, 'disk' in event ? event.disk : '']);
 
 describe('a backup of several origins', () => {
+  const cleanup = new Cleanup();
+  after(() => cleanup.run());
+
   it('takes each step with all of them before the next, and starts them as one', async () => {
     const { log, start, a } = setup({ startTimeout: 700 });
     await using backup = await start();
@@ -222,6 +245,29 @@ describe('a backup of several origins', () => {
     controller.abort('enough');
     await assert.rejects(backup.finished, { code: 'ERR_SNAPBAK_ABORTED' });
     for (const session of [a, b]) assert.ok(session.calls.includes('close'));
+  });
+
+  it('that is aborted while its target is made leaves nothing of it', async () => {
+    const controller = new AbortController();
+    const { log, a, b, target, start } = setup({ signal: controller.signal });
+    const aborted = { code: 'ERR_SNAPBAK_ABORTED', message: /enough/ };
+    await assert.rejects(start({ target: abortedMeanwhile(target, controller) }), aborted);
+    for (const session of [a, b]) assert.ok(session.calls.includes('close'));
+    assert.equal(log.at(-1), 'target.close');
+  });
+
+  it('that is aborted while its directory is made leaves neither directory nor descriptor', async () => {
+    const controller = new AbortController();
+    const folder = cleanup.folder('group');
+    const path = join(folder, 'backup');
+    const { start } = setup({ signal: controller.signal });
+    const target = abortedMeanwhile(directoryTarget(path), controller);
+    await assert.rejects(start({ target }), { code: 'ERR_SNAPBAK_ABORTED' });
+    assert.equal(existsSync(path), false);
+    assert.deepEqual(
+      openFiles(process.pid).filter((name) => name.startsWith(folder)),
+      [],
+    );
   });
 
   it('starts none if one cannot be started, says which, and leaves nothing open', async () => {
