@@ -161,7 +161,7 @@ export class BackupGroup implements Backup<GroupManifest> {
     for (const { backup } of this.#running) backup.setRate(share);
   }
 
-  /** Once all have ended it is being completed, and that is too late. */
+  /** Each knows for itself whether it is too late, because it is being committed; the whole is as good as they are. */
   #give(reason: unknown): void {
     if (this.#running.size === 0) return;
     this.#aborted ??= abortedError(reason);
@@ -193,10 +193,13 @@ export class BackupGroup implements Backup<GroupManifest> {
       result.status === 'rejected' ? [{ member: this.#members[i]!, error: result.reason as Error }] : [],
     );
     const stats = this.stats();
-    if (failures.length > 0 || this.#aborted !== undefined) {
-      const broken = failures.some(({ member }) => member.backup.state !== 'failed');
-      const state = this.#aborted !== undefined ? 'aborted' : broken ? 'broken' : 'failed';
-      const error = this.#aborted ?? groupFailure(failures, this.#members);
+    if (failures.length > 0) {
+      const states = failures.map(({ member }) => member.backup.state);
+      // an abort that came too late for all of them has ended nothing
+      const aborted = states.includes('aborted') ? this.#aborted : undefined;
+      const broken = states.some((state) => state !== 'failed');
+      const state = aborted !== undefined ? 'aborted' : broken ? 'broken' : 'failed';
+      const error = aborted ?? groupFailure(failures, this.#members);
       const sealed = await this.#seal(error).catch((also: Error) => also);
       throw this.#fail(state, sealed instanceof Error ? unsealed(error, sealed) : error);
     }

@@ -42,6 +42,15 @@ async function all(backup: Backup<GroupManifest>): Promise<BackupEvent[]> {
   return seen;
 }
 
+/** A promise, and what resolves it. */
+function gate(): { shut: Promise<void>; open: () => void } {
+  let open = () => {};
+  const shut = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { shut, open };
+}
+
 /** The same target; the backup is aborted while it is made. */
 function abortedMeanwhile(target: BackupTarget, controller: AbortController): BackupTarget {
   return {
@@ -245,6 +254,54 @@ describe('a backup of several origins', () => {
     controller.abort('enough');
     await assert.rejects(backup.finished, { code: 'ERR_SNAPBAK_ABORTED' });
     for (const session of [a, b]) assert.ok(session.calls.includes('close'));
+  });
+
+  it('finishes if it is aborted while the last of them is being committed', async () => {
+    const { log, a, b, target, start } = setup();
+    const { shut, open } = gate();
+    target.committing.set('b', shut);
+    const backup = await start();
+    for (const session of [a, b]) session.notify({ kind: 'complete' });
+    while (!log.includes('b.commit')) await turn();
+    const aborting = backup.abort('too late');
+    open();
+    await aborting;
+    assert.equal((await backup.finished).state, 'complete');
+    assert.equal(backup.state, 'finished');
+    assert.equal(target.sealed?.state, 'complete');
+    assert.equal(target.sealed?.error, undefined);
+  });
+
+  it('finishes if it is aborted when all is copied, and afterThaw has not ended', async () => {
+    const { shut, open } = gate();
+    const { log, a, b, target, start } = setup({ afterThaw: () => shut });
+    const backup = await start();
+    for (const session of [a, b]) session.notify({ kind: 'complete' });
+    while (!(log.includes('a.close') && log.includes('b.close'))) await turn();
+    const aborting = backup.abort('too late');
+    open();
+    await aborting;
+    assert.equal((await backup.finished).state, 'complete');
+    assert.equal(target.sealed?.state, 'complete');
+  });
+
+  it('is broken by what broke it, and not by an abort that came too late', async () => {
+    const { log, a, b, target, start } = setup();
+    const { shut, open } = gate();
+    target.committing.set('b', shut);
+    const backup = await start();
+    a.notify({ kind: 'driver-gone' });
+    b.notify({ kind: 'complete' });
+    while (!log.includes('b.commit')) await turn();
+    const aborting = backup.abort('too late');
+    open();
+    await aborting;
+    await assert.rejects(backup.finished, { code: 'ERR_SNAPBAK_DRIVER_GONE' });
+    assert.equal(backup.state, 'broken');
+    assert.deepEqual(
+      target.sealed?.disks.map(({ state }) => state),
+      ['broken', 'complete'],
+    );
   });
 
   it('that is aborted while its target is made leaves nothing of it', async () => {

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Output } from '../../../lib/cli/output.js';
 import { run } from '../../../lib/cli/program.js';
-import type { DiskManifest } from '../../../lib/manifest.js';
+import { type DiskManifest, writeManifest } from '../../../lib/manifest.js';
 import { restoreOnDemand } from '../../../lib/restore/on-demand.js';
 import { type RestoreOptions, restore } from '../../../lib/restore/restore.js';
 import { serveBackup } from '../../../lib/restore/serve-backup.js';
@@ -32,6 +32,11 @@ describe('a backup of several disks', () => {
     restore({ backup, to: join(folder, 'restored.img'), ...options }, { native });
   const make = (changes: Record<string, Partial<DiskManifest>> = {}) =>
     makeGroupBackup(backup, images, changes);
+  /** Every disk is complete, and the whole is not. */
+  const makeWorse = async () => {
+    const error = { code: 'ERR_SNAPBAK_ABORTED', message: 'it was aborted' };
+    await writeManifest(backup, { ...(await make()), state: 'broken', error });
+  };
   beforeEach(() => {
     folder = cleanup.folder('disks');
     backup = join(folder, 'backup');
@@ -91,6 +96,29 @@ describe('a backup of several disks', () => {
       code: 'ERR_SNAPBAK_INCOMPLETE',
       message: /disk a of the backup in .* was broken: it is gone/,
     });
+  });
+
+  it('whose manifest says broken is no good one, though all of its disks are', async () => {
+    await makeWorse();
+    await assert.rejects(check(), {
+      code: 'ERR_SNAPBAK_INCOMPLETE',
+      message: /was broken as a whole \(it was aborted\); these are good: a, b$/,
+      path: backup,
+    });
+    const { status, err } = await cli('verify', backup);
+    assert.equal(status, 1);
+    assert.match(err, /was broken as a whole/);
+    const { out } = await cli('inspect', backup);
+    assert.match(out, /^2 disks of one instant: broken \(ERR_SNAPBAK_ABORTED: it was aborted\)\n/);
+  });
+
+  it('whose manifest says broken gives back a disk that is complete, by its name', async () => {
+    await makeWorse();
+    assert.equal((await check({ disk: 'a' })).bytes, SIZES.a);
+    await bring({ disk: 'b' });
+    assert.ok(readFileSync(join(folder, 'restored.img')).equals(images.b));
+    const { out } = await cli('inspect', backup, '--disk', 'a');
+    assert.match(out, /state: +complete\n/);
   });
 
   it('is not restored, served or mounted without the name of one', async () => {
