@@ -341,7 +341,7 @@ describe('a backup of several origins', () => {
     await assert.rejects(start(), { code: 'ERR_SNAPBAK_VERSION', path: '/dev/mapper/a' });
   });
 
-  it('has one rate, shared evenly by those that still run', async () => {
+  it('has one rate, shared evenly by those that still copy', async () => {
     const rates: [string, number | undefined][] = [];
     const { setRate } = RunningBackup.prototype;
     RunningBackup.prototype.setRate = function (rate) {
@@ -349,7 +349,9 @@ describe('a backup of several origins', () => {
       setRate.call(this, rate);
     };
     try {
-      const { a, start } = setup({ rate: 8 * MiB });
+      const { a, target, start } = setup({ rate: 8 * MiB });
+      const { shut, open } = gate();
+      target.committing.set('a', shut); // its commit may take long
       await using backup = await start();
       assert.throws(() => backup.setRate(0), RangeError);
       backup.setRate(7);
@@ -360,6 +362,8 @@ describe('a backup of several origins', () => {
       a.notify({ kind: 'complete' });
       while (rates.length === 0) await turn();
       assert.deepEqual(rates.splice(0), [['b', 7]]);
+      assert.equal(backup.stats().disks?.[0]?.state, 'finishing');
+      open();
       backup.setRate(undefined);
       assert.deepEqual(rates, [['b', undefined]]);
     } finally {
@@ -393,6 +397,48 @@ describe('a backup of several origins', () => {
         ['b', 'running', 8 * MiB],
       ],
     );
+  });
+
+  it('goes on telling how far it is while one of them is being committed', async () => {
+    const { a, target, start } = setup();
+    const { shut, open } = gate();
+    target.committing.set('a', shut);
+    await using backup = await start();
+    a.figures = { doneBlocks: 256 };
+    a.notify({ kind: 'complete' });
+    const tooLong = setTimeout(() => {
+      open();
+      void backup.abort('nothing is told');
+    }, 1500);
+    let told = 0;
+    for await (const event of backup.events()) {
+      if (event.event !== 'progress' || event.disks?.[0]?.state !== 'finishing') continue;
+      assert.equal(event.disks[1]?.state, 'running');
+      assert.equal(event.doneBytes, 16 * MiB);
+      // one is what the disk itself tells at its end
+      if (++told === 2) break;
+    }
+    clearTimeout(tooLong);
+    assert.equal(told, 2);
+    open();
+  });
+
+  it('is finishing when none of them copies any more, and tells its last figures', async () => {
+    const { a, b, target, start } = setup();
+    const { shut, open } = gate();
+    target.committing.set('b', shut);
+    const backup = await start();
+    const events = all(backup);
+    a.figures = { doneBlocks: 256 };
+    b.figures = { doneBlocks: 128 };
+    a.notify({ kind: 'complete' });
+    assert.equal(backup.state, 'running');
+    b.notify({ kind: 'complete' });
+    assert.equal(backup.state, 'finishing');
+    open();
+    await backup.finished;
+    const last = (await events).findLast(({ event }) => event === 'progress');
+    assert.ok(last?.event === 'progress' && last.doneBytes === 24 * MiB && last.bytesPerSecond === 0);
   });
 
   it('tells its hooks of all, once', async () => {
