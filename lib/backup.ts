@@ -102,7 +102,7 @@ export interface Backup<M = Manifest> extends AsyncDisposable {
    * Resolves once the backup is complete and durable; rejects with a
    * `SnapbakError` (of several origins: that of the first which broke, and the
    * message names all): `ERR_SNAPBAK_HOLD_TIMEOUT`, `_STALLED`, `_TARGET`, `_CONTAINER_LOST`,
-   * `_DRIVER_GONE`, `_BROKEN`, `_ABORTED`. Nobody needs to listen.
+   * `_DRIVER_GONE`, `_BROKEN`, `_MANIFEST` (its block list is too long to be kept), `_ABORTED`. Nobody needs to listen.
    */
   readonly finished: Promise<BackupResult<M>>;
 }
