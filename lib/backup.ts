@@ -102,7 +102,7 @@ export interface Backup<M = Manifest> extends AsyncDisposable {
    * Resolves once the backup is complete and durable; rejects with a
    * `SnapbakError` (of several origins: that of the first which broke, and the
    * message names all): `ERR_SNAPBAK_HOLD_TIMEOUT`, `_STALLED`, `_TARGET`, `_CONTAINER_LOST`,
-   * `_DRIVER_GONE`, `_BROKEN`, `_ABORTED`. Nobody needs to listen.
+   * `_DRIVER_GONE`, `_BROKEN`, `_MANIFEST` (its block list is too long to be kept), `_ABORTED`. Nobody needs to listen.
    */
   readonly finished: Promise<BackupResult<M>>;
 }
@@ -148,7 +148,10 @@ export async function startBackup(options: BackupOptions): Promise<Backup | Back
   let group: GroupTarget | undefined;
   let fixed = false; // the point in time
   try {
-    group = await openAll(disks, checked);
+    await openOrigins(disks);
+    // known before it is used: whatever fails from here on, it is closed
+    group = await groupTarget(disks, checked);
+    await useTarget(disks, group, checked);
     for (const disk of disks) await disk.prepare();
     const writeDirtyPages = () =>
       unlessAborted(async () => {
@@ -182,25 +185,37 @@ export async function startBackup(options: BackupOptions): Promise<Backup | Back
   }
 }
 
-/** All sessions, then all containers, then the target. Gives the target of several. */
-async function openAll(
-  disks: readonly Disk[],
-  { target, several }: CheckedOptions,
-): Promise<GroupTarget | undefined> {
+/** All sessions, then all containers. */
+async function openOrigins(disks: readonly Disk[]): Promise<void> {
   for (const disk of disks) await disk.openSession();
   const contexts = disks.map(({ context }) => context);
   for (const [i, disk] of disks.entries()) {
     await disk.openContainer(contexts.filter((_, other) => other !== i).map(({ origin }) => origin));
   }
-  if (!several) {
-    disks[0]!.useTarget(await target.prepare(contexts[0]!), target.description);
-    await disks[0]!.openClone();
-    return undefined;
-  }
+}
+
+/** The target of several. */
+async function groupTarget(
+  disks: readonly Disk[],
+  { target, several }: CheckedOptions,
+): Promise<GroupTarget | undefined> {
+  if (!several) return undefined;
   const named = disks.map(({ plan, context }) => ({ name: plan.name, context }));
-  const group = new GroupTarget(await target.prepareGroup!(named));
-  for (const [i, disk] of disks.entries()) disk.useTarget(group.disks[i]!, target.description);
-  return group;
+  return new GroupTarget(await target.prepareGroup!(named));
+}
+
+async function useTarget(
+  disks: readonly Disk[],
+  group: GroupTarget | undefined,
+  { target }: CheckedOptions,
+): Promise<void> {
+  if (group !== undefined) {
+    for (const [i, disk] of disks.entries()) disk.useTarget(group.disks[i]!, target.description);
+    return;
+  }
+  const disk = disks[0]!;
+  disk.useTarget(await target.prepare(disk.context), target.description);
+  await disk.openClone();
 }
 
 /** Waits for `work`, which cannot be cancelled itself. */

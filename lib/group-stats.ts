@@ -1,20 +1,32 @@
 /**
  * The figures of several disks as those of one backup: what can be added is
- * added; of times and levels the longest and the highest.
+ * added; of times and levels the longest and the highest. What is of this very
+ * moment (speeds, fill, latency) is only of those that still copy: the figures
+ * of one that has ended are as of its end.
  */
+import type { BackupState } from './backup/running.js';
 import { BUCKETS, type LatencyStats, toLatency } from './histogram.js';
 import type { BackupStats, DiskStats } from './stats.js';
+
+/** The sweep has not ended, well or not. */
+export function copies(state: BackupState): boolean {
+  return state === 'running' || state === 'paused';
+}
 
 /** @param disks at least one */
 export function sumStats(disks: readonly DiskStats[]): BackupStats {
   const all = disks.map(({ stats }) => stats);
-  const sum = (value: (stats: BackupStats) => number) =>
-    all.reduce((total, stats) => total + value(stats), 0);
+  const copying = disks.filter(({ state }) => copies(state)).map(({ stats }) => stats);
+  const sum = (value: (stats: BackupStats) => number, of = all) =>
+    of.reduce((total, stats) => total + value(stats), 0);
+  const sumNow = (value: (stats: BackupStats) => number) => sum(value, copying);
   const most = (value: (stats: BackupStats) => number) => Math.max(...all.map(value));
-  const left = all.map(({ secondsLeft }) => secondsLeft);
-  const secondsLeft = left.every((seconds) => seconds !== undefined) ? Math.max(...left) : undefined;
+  const left = copying.map(({ secondsLeft }) => secondsLeft);
+  const secondsLeft = left.every((seconds) => seconds !== undefined) ? Math.max(0, ...left) : undefined;
   // who answers slowest is who the sweep yields to most
-  const slowest = [...all].sort((a, b) => (b.foreground.latencyMs ?? 0) - (a.foreground.latencyMs ?? 0))[0]!;
+  const [slowest] = copying
+    .map(({ foreground }) => foreground)
+    .sort((a, b) => (b.latencyMs ?? 0) - (a.latencyMs ?? 0));
   return {
     totalBytes: sum((s) => s.totalBytes),
     doneBytes: sum((s) => s.doneBytes),
@@ -32,28 +44,30 @@ export function sumStats(disks: readonly DiskStats[]): BackupStats {
     armMs: most((s) => s.armMs),
     freezeMs: most((s) => s.freezeMs),
     seconds: most((s) => s.seconds),
-    bytesPerSecond: sum((s) => s.bytesPerSecond),
-    sweepBytesPerSecond: sum((s) => s.sweepBytesPerSecond),
-    drainBytesPerSecond: sum((s) => s.drainBytesPerSecond),
+    bytesPerSecond: sumNow((s) => s.bytesPerSecond),
+    sweepBytesPerSecond: sumNow((s) => s.sweepBytesPerSecond),
+    drainBytesPerSecond: sumNow((s) => s.drainBytesPerSecond),
     ...(secondsLeft === undefined ? {} : { secondsLeft }),
     container: {
       slots: sum((s) => s.container.slots),
-      slotsUsed: sum((s) => s.container.slotsUsed),
+      slotsUsed: sumNow((s) => s.container.slotsUsed),
       capacityBytes: sum((s) => s.container.capacityBytes),
-      usedBytes: sum((s) => s.container.usedBytes),
+      usedBytes: sumNow((s) => s.container.usedBytes),
       tier2CapacityBytes: sum((s) => s.container.tier2CapacityBytes),
-      tier2UsedBytes: sum((s) => s.container.tier2UsedBytes),
-      tiers: all.flatMap((s) => s.container.tiers),
-      fill: most((s) => s.container.fill),
+      tier2UsedBytes: sumNow((s) => s.container.tier2UsedBytes),
+      tiers: disks.flatMap(({ state, stats: { container } }) =>
+        copies(state) ? container.tiers : container.tiers.map((tier) => ({ ...tier, usedBytes: 0 })),
+      ),
+      fill: Math.max(0, ...copying.map((s) => s.container.fill)),
     },
     writers: {
       captured: sum((s) => s.writers.captured),
       captureMs: sum((s) => s.writers.captureMs),
       delayed: sum((s) => s.writers.delayed),
-      delayedNow: sum((s) => s.writers.delayedNow),
+      delayedNow: sumNow((s) => s.writers.delayedNow),
       delayedMs: sum((s) => s.writers.delayedMs),
       held: sum((s) => s.writers.held),
-      heldNow: sum((s) => s.writers.heldNow),
+      heldNow: sumNow((s) => s.writers.heldNow),
       heldMs: sum((s) => s.writers.heldMs),
       heldMaxMs: most((s) => s.writers.heldMaxMs),
       waited: sum((s) => s.writers.waited),
@@ -65,7 +79,7 @@ export function sumStats(disks: readonly DiskStats[]): BackupStats {
       delay: together(all.map((s) => s.latency.delay)),
       hold: together(all.map((s) => s.latency.hold)),
     },
-    foreground: slowest.foreground,
+    foreground: slowest ?? {},
     memory: {
       bufferBytes: sum((s) => s.memory.bufferBytes),
       locked: all.every((s) => s.memory.locked),

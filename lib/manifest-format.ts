@@ -10,6 +10,13 @@ export const GROUP_FORMAT_VERSION = 2;
 /** What `tool.name` says in our manifests. */
 export const TOOL_NAME = 'snapbak';
 
+/**
+ * A longer one is neither written nor read. These are some ten million extents,
+ * which take about a gigabyte when they are parsed; no string in Node is twice
+ * as long.
+ */
+export const MAX_MANIFEST_BYTES = 256 * 2 ** 20;
+
 /** Offset and length in bytes. */
 export type ExtentPair = [offset: number, length: number];
 
@@ -79,9 +86,15 @@ export function checksumsSize(size: number, blockSize: number): number {
   return 4 * Math.ceil(size / blockSize);
 }
 
-/** A manifest as the file has it. */
-export function formatManifest(manifest: Manifest | GroupManifest): string {
-  return `${formatFields(manifest, '')}\n`;
+/** A manifest as the file has it; undefined if that is longer than `maxBytes`. */
+export function manifestText(manifest: Manifest | GroupManifest, maxBytes: number): string | undefined {
+  try {
+    const text = `${formatFields(manifest, '')}\n`;
+    return Buffer.byteLength(text) > maxBytes ? undefined : text;
+  } catch (error) {
+    if (error instanceof RangeError) return undefined; // longer than any string
+    throw error;
+  }
 }
 
 /** JSON with a line a field, but extents without line breaks: there may be millions. */

@@ -16,12 +16,13 @@ import { diskOf } from './manifest-disks.js';
 import {
   type DiskManifest,
   FORMAT_VERSION,
-  formatManifest,
   GROUP_FORMAT_VERSION,
   type GroupDraft,
   type GroupManifest,
+  MAX_MANIFEST_BYTES,
   type Manifest,
   type ManifestDraft,
+  manifestText,
   TOOL_NAME,
 } from './manifest-format.js';
 import { systemCode, systemError } from './system-error.js';
@@ -39,9 +40,6 @@ export {
 
 /** The manifest's name in a backup's directory. */
 export const MANIFEST_NAME = 'manifest.json';
-
-/** Above this, it is not read: some ten million extents. */
-const MAX_BYTES = 256 * 2 ** 20;
 
 /** A draft with what the target knows. A statistic that is no number must not spoil a good backup: it is left out. */
 export function completeDraft(
@@ -132,8 +130,8 @@ export async function readManifestIn(folder: BackupFolder): Promise<Manifest | G
   let text: string;
   try {
     const { size } = await file.stat();
-    if (size > MAX_BYTES)
-      throw wrong(path, `is larger than ${formatSize(MAX_BYTES)}, so it cannot be one of ours`);
+    if (size > MAX_MANIFEST_BYTES)
+      throw wrong(path, `is larger than ${formatSize(MAX_MANIFEST_BYTES)}, so it cannot be one of ours`);
     text = await file.readFile('utf8');
   } catch (cause) {
     throw systemError('ERR_SNAPBAK_MANIFEST', `cannot read ${path}`, cause, path);
@@ -208,16 +206,26 @@ function wrong(path: string, what: string, cause?: unknown): SnapbakError {
  * a temporary file, fsync, rename, fsync of the directory. Mode 0600.
  *
  * @param place the way to the directory, if that is another than its name
- * @throws SnapbakError ERR_SNAPBAK_MANIFEST if `manifest` is not well formed,
+ * @throws SnapbakError ERR_SNAPBAK_MANIFEST if `manifest` is not well formed, or
+ *   has so many extents that it would not be read again;
  *   ERR_SNAPBAK_TARGET if it cannot be written; there is none then
  */
 export async function writeManifest(
   directory: string,
   manifest: Manifest | GroupManifest,
   place = directory,
+  maxBytes = MAX_MANIFEST_BYTES,
 ): Promise<void> {
   const path = join(directory, MANIFEST_NAME);
   await checked(manifest, path);
+  const text = manifestText(manifest, maxBytes);
+  if (text === undefined) {
+    throw wrong(
+      path,
+      `would be larger than ${formatSize(maxBytes)}, because of its many extents, and could not be read again; ` +
+        'larger blocks, or all of the origin, make it shorter',
+    );
+  }
   const final = join(place, MANIFEST_NAME);
   const temporary = join(place, `.${MANIFEST_NAME}.${process.pid}-${randomBytes(6).toString('hex')}`);
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
@@ -225,7 +233,7 @@ export async function writeManifest(
   try {
     const file = await open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
     try {
-      await file.writeFile(formatManifest(manifest));
+      await file.writeFile(text);
       await file.sync();
     } finally {
       await file.close();

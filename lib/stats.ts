@@ -98,7 +98,9 @@ export interface BackupStats {
   /**
    * Of a backup of several origins, the figures of each. Those above are sums
    * then; of times and of `fill` the highest; `foreground` is that of the origin
-   * which answers slowest.
+   * which answers slowest. What is of this moment (speeds, `secondsLeft`, what
+   * is in use, `fill`, writes delayed or held now, `foreground`) is of those
+   * that still copy: 0, or absent, once all have ended.
    */
   disks?: DiskStats[];
 }

@@ -26,7 +26,7 @@ const READ_BYTES = 2 ** 19;
 const COPY_THREADS = 2;
 
 /** What the disks of a backup have in common once it has begun. */
-export type Beginning = Pick<Begun, 'id' | 'createdAt' | 'thawed' | 'rate' | 'signal' | 'tell'>;
+export type Beginning = Pick<Begun, 'id' | 'createdAt' | 'thawed' | 'rate' | 'signal' | 'tell' | 'onStopped'>;
 
 export class Disk {
   readonly plan: DiskPlan;

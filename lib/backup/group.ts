@@ -8,7 +8,7 @@ import { publish } from '../diagnostics.js';
 import type { SnapbakError } from '../errors.js';
 import { type BackupEvent, EventChannel } from '../events.js';
 import { type Extent, show } from '../extent.js';
-import { sumStats } from '../group-stats.js';
+import { copies, sumStats } from '../group-stats.js';
 import type { GroupManifest } from '../manifest.js';
 import type { BackupStats } from '../stats.js';
 import { abortedError, type EndState, endEvent, hookEvent } from './failure.js';
@@ -33,6 +33,7 @@ export class BackupGroup implements Backup<GroupManifest> {
   readonly #parts: GroupParts;
   readonly #members: Member[];
   readonly #channel: EventChannel;
+  /** Not at their end yet: they can be given up. */
   readonly #running = new Set<Member>();
   readonly #onSignal = () => this.#give(this.#parts.signal?.reason);
   #rate: number | undefined;
@@ -63,6 +64,7 @@ export class BackupGroup implements Backup<GroupManifest> {
         rate: this.#share(parts.disks.length),
         signal: undefined,
         tell: (event) => this.#take(disk.plan.name, event),
+        onStopped: () => this.#shareOut(),
       }),
     }));
     this.finished = this.#run();
@@ -84,7 +86,7 @@ export class BackupGroup implements Backup<GroupManifest> {
 
   get state(): BackupState {
     if (this.#end !== undefined) return this.#end;
-    if (this.#running.size === 0) return 'finishing';
+    if (this.#copying.length === 0) return 'finishing';
     return this.#paused ? 'paused' : 'running';
   }
 
@@ -132,6 +134,11 @@ export class BackupGroup implements Backup<GroupManifest> {
     await this.abort('its owner went out of scope');
   }
 
+  /** One that is being completed, or waits for `afterThaw`, copies no more. */
+  get #copying(): Member[] {
+    return this.#members.filter(({ backup }) => copies(backup.state));
+  }
+
   #member(disk: string | undefined): Member {
     const found = this.#members.find(({ name }) => name === disk);
     if (found !== undefined) return found;
@@ -142,8 +149,8 @@ export class BackupGroup implements Backup<GroupManifest> {
   /** What a disk's own backup tells becomes the group's event of that disk. */
   #take(name: string, event: BackupEvent): void {
     if (event.event === 'progress') {
-      // of all at once, as often as one of them tells it
-      const [first] = this.#running;
+      // of all at once, as often as one of them tells it that goes on doing so
+      const [first] = this.#copying;
       if (first?.name === name) this.#channel.push({ event: 'progress', ...this.stats() });
       return;
     }
@@ -151,17 +158,18 @@ export class BackupGroup implements Backup<GroupManifest> {
     if (told !== undefined) this.#channel.push(told);
   }
 
-  #share(running: number): number | undefined {
-    return this.#rate === undefined ? undefined : Math.max(1, Math.floor(this.#rate / Math.max(1, running)));
+  #share(copying: number): number | undefined {
+    return this.#rate === undefined ? undefined : Math.max(1, Math.floor(this.#rate / Math.max(1, copying)));
   }
 
-  /** Evenly among those that run: what one does not need any more is the others'. */
+  /** Evenly among those that copy: what one does not need any more is the others'. */
   #shareOut(): void {
-    const share = this.#share(this.#running.size);
-    for (const { backup } of this.#running) backup.setRate(share);
+    const copying = this.#copying;
+    const share = this.#share(copying.length);
+    for (const { backup } of copying) backup.setRate(share);
   }
 
-  /** Once all have ended it is being completed, and that is too late. */
+  /** Each knows for itself whether it is too late, because it is being committed; the whole is as good as they are. */
   #give(reason: unknown): void {
     if (this.#running.size === 0) return;
     this.#aborted ??= abortedError(reason);
@@ -175,10 +183,10 @@ export class BackupGroup implements Backup<GroupManifest> {
         return await member.backup.finished;
       } finally {
         this.#running.delete(member);
-        if (this.#rate !== undefined) this.#shareOut();
       }
     });
     const results = await Promise.allSettled(ends);
+    this.#channel.push({ event: 'progress', ...this.stats() }); // the last figures: of what was copied to the end
     await this.#parts.thawed;
     try {
       return await this.#complete(results);
@@ -193,10 +201,13 @@ export class BackupGroup implements Backup<GroupManifest> {
       result.status === 'rejected' ? [{ member: this.#members[i]!, error: result.reason as Error }] : [],
     );
     const stats = this.stats();
-    if (failures.length > 0 || this.#aborted !== undefined) {
-      const broken = failures.some(({ member }) => member.backup.state !== 'failed');
-      const state = this.#aborted !== undefined ? 'aborted' : broken ? 'broken' : 'failed';
-      const error = this.#aborted ?? groupFailure(failures, this.#members);
+    if (failures.length > 0) {
+      const states = failures.map(({ member }) => member.backup.state);
+      // an abort that came too late for all of them has ended nothing
+      const aborted = states.includes('aborted') ? this.#aborted : undefined;
+      const broken = states.some((state) => state !== 'failed');
+      const state = aborted !== undefined ? 'aborted' : broken ? 'broken' : 'failed';
+      const error = aborted ?? groupFailure(failures, this.#members);
       const sealed = await this.#seal(error).catch((also: Error) => also);
       throw this.#fail(state, sealed instanceof Error ? unsealed(error, sealed) : error);
     }

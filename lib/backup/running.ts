@@ -89,6 +89,8 @@ export interface Begun extends Resources, Instant {
   signal: AbortSignal | undefined;
   /** Takes the events in place of the diagnostics channels. */
   tell?: (event: BackupEvent) => void;
+  /** Called when it copies no more, however long its end may still take. */
+  onStopped?: () => void;
 }
 
 export class RunningBackup {
@@ -341,10 +343,7 @@ export class RunningBackup {
   /** Every listed block is in the target, or invalid: makes the backup durable, and good. */
   async #complete(): Promise<void> {
     const { session, target } = this.#begun;
-    this.#state = 'finishing';
-    this.#throttle.stop();
-    this.#governor.stop();
-    this.#scheduler.stop();
+    this.#stopCopying('finishing');
     let manifest: Manifest;
     try {
       await session.finish();
@@ -366,6 +365,14 @@ export class RunningBackup {
     const told = { id, state, seconds, stats, ...(clone === undefined ? {} : { clone }) } as const;
     this.#channel.push({ event: 'finished', ...told, invalidBlocks: this.#invalid.length });
     this.#resolve({ ...told, manifest, invalidBlocks });
+  }
+
+  #stopCopying(state: BackupState): void {
+    this.#state = state;
+    this.#throttle.stop();
+    this.#governor.stop();
+    this.#scheduler.stop();
+    this.#begun.onStopped?.();
   }
 
   /** Gives back all that no view uses; the target once there is none. */
@@ -400,10 +407,7 @@ export class RunningBackup {
   /** Writers first: the session is given up before anything slow is done. */
   async #breakOff(state: EndState, error: Error): Promise<void> {
     const { session, target } = this.#begun;
-    this.#state = state;
-    this.#throttle.stop();
-    this.#governor.stop();
-    this.#scheduler.stop();
+    this.#stopCopying(state);
     await session.abort().catch(() => {}); // it may be broken, or gone, already
     const stats = this.#monitor.end();
     const { message } = error;

@@ -6,11 +6,11 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { access, constants } from 'node:fs/promises';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { BackupOptions, HookContext, ThawContext } from '../backup.js';
 import { findProgram } from '../find-program.js';
 import { systemError } from '../system-error.js';
+import { LineCutter, withoutNul } from './line-cutter.js';
 
 export interface HookProgram {
   program: string;
@@ -46,7 +46,8 @@ export async function programHooks(
 }
 
 function thawEnvironment({ started, startedAt, armMs, freezeMs, error }: ThawContext): NodeJS.ProcessEnv {
-  if (!started) return { SNAPBAK_STARTED: '0', SNAPBAK_ERROR: error?.message ?? '' };
+  // no environment can have a NUL: the hook would not be run for it
+  if (!started) return { SNAPBAK_STARTED: '0', SNAPBAK_ERROR: withoutNul(error?.message ?? '') };
   return {
     SNAPBAK_STARTED: '1',
     SNAPBAK_INSTANT: startedAt?.toISOString(),
@@ -114,11 +115,13 @@ function listen(child: ChildProcess, say: (line: string) => void) {
   const closed = new Promise<void>((resolve) => child.once('close', () => resolve()));
   for (const stream of [child.stdout!, child.stderr!]) {
     stream.on('error', () => {});
-    createInterface({ input: stream }).on('line', (line) => {
-      const cut = line.length > MAX_LINE ? `${line.slice(0, MAX_LINE)}…` : line;
-      if (stream === child.stderr) last = cut;
-      say(cut);
+    const lines = new LineCutter(MAX_LINE, (line) => {
+      if (stream === child.stderr) last = line;
+      say(line);
     });
+    stream.setEncoding('utf8');
+    stream.on('data', (text: string) => lines.push(text));
+    stream.once('end', () => lines.end());
   }
   return {
     closed,

@@ -43,7 +43,7 @@ export function registerInspect(program: Command, cli: Cli): void {
         cli.output.event({ event: 'inspect', ...found, disks });
         return;
       }
-      cli.output.line(`${found.disks.length} disks of one instant: ${found.state}`);
+      cli.output.line(`${found.disks.length} disks of one instant: ${stateOf(found)}`);
       for (const { name, lines } of looks)
         for (const line of ['', `disk:      ${name}`, ...lines]) cli.output.line(line);
     });
@@ -89,6 +89,11 @@ function bytesOf(extents: Manifest['blocks']): number {
   return extents.reduce((sum, [, length]) => sum + length, 0);
 }
 
+/** The state, and why it is no good one. */
+function stateOf({ state, error }: Pick<Manifest, 'state' | 'error'>): string {
+  return error === undefined ? state : `${state} (${error.code}: ${error.message})`;
+}
+
 /** The same for people. */
 export function inspectLines(
   directory: string,
@@ -96,12 +101,12 @@ export function inspectLines(
   map: BlockMap,
   looked: boolean,
 ): string[] {
-  const { origin, image, statistics, error } = manifest;
+  const { origin, image, statistics } = manifest;
   const taken = (Date.parse(manifest.finishedAt) - Date.parse(manifest.startedAt)) / 1000;
   const zero = looked ? `, ${formatSize(map.zeroBytes)} of it zeroes` : '';
   const lines = [
     `backup:    ${directory}`,
-    `state:     ${manifest.state}${error === undefined ? '' : ` (${error.code}: ${error.message})`}`,
+    `state:     ${stateOf(manifest)}`,
     `id:        ${manifest.id}`,
     `instant:   ${manifest.startedAt}; finished ${formatSeconds(Math.max(0, taken))} later`,
     `origin:    ${origin.id} (${origin.driver} driver), ${formatSize(manifest.size)} (${manifest.size} bytes)`,

@@ -2,13 +2,19 @@
  * A finished backup, opened for reading: its manifest, and image and checksums
  * as far as they can be believed before a block was read.
  */
-import { constants } from 'node:fs';
-import { type FileHandle, open, stat } from 'node:fs/promises';
+import { constants, type Stats } from 'node:fs';
+import { type FileHandle, lstat, open, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { BackupFolder } from '../backup-folder.js';
 import type { NativeBinding } from '../binding.js';
 import { SnapbakError } from '../errors.js';
-import { type Manifest, openManifestFolder, readManifestIn } from '../manifest.js';
+import {
+  type GroupManifest,
+  MANIFEST_NAME,
+  type Manifest,
+  openManifestFolder,
+  readManifestIn,
+} from '../manifest.js';
 import { diskOf } from '../manifest-disks.js';
 import { checksumsSize } from '../manifest-format.js';
 import { sha256Of } from '../sha256.js';
@@ -22,6 +28,8 @@ export interface BackupFiles {
   /** Of the image, for errors. */
   imagePath: string;
   checksums: FileHandle;
+  /** These, and every file of the backup's other disks, and its manifest: nothing may be restored over them. */
+  own: readonly { stat(): Promise<Stats> }[];
   close(): Promise<void>;
 }
 
@@ -45,7 +53,8 @@ export async function openBackup(
   disk?: string,
 ): Promise<BackupFiles> {
   await using folder = await openManifestFolder(directory);
-  const manifest = diskOf(await readManifestIn(folder), directory, disk);
+  const whole = await readManifestIn(folder);
+  const manifest = diskOf(whole, directory, disk);
   if (manifest.state === 'broken') {
     const why = manifest.error === undefined ? '' : `: ${manifest.error.message}`;
     const what = disk === undefined ? 'the backup' : `disk ${disk} of the backup`;
@@ -69,11 +78,25 @@ export async function openBackup(
     checkImageSize(manifest, native.deviceSize(image.fd), imagePath);
     const checksums = await openFile(folder, manifest.checksums.name);
     files.push(checksums);
-    return { manifest, image, imagePath, checksums, close };
+    const own = [image, checksums, ...(await filesIn(folder, whole))];
+    return { manifest, image, imagePath, checksums, own, close };
   } catch (cause) {
     await close();
     throw systemError('ERR_SNAPBAK_IO', `cannot open the backup in ${directory}`, cause, directory);
   }
+}
+
+/** What there is of all that the manifest names, and itself: as it is now, whatever its name means later. */
+async function filesIn(folder: BackupFolder, whole: Manifest | GroupManifest): Promise<BackupFiles['own']> {
+  const names = [MANIFEST_NAME];
+  for (const { image, checksums } of 'disks' in whole ? whole.disks : [whole]) {
+    if (image.kind === 'file') names.push(image.name);
+    names.push(checksums.name);
+  }
+  const found = await Promise.all(
+    names.map((name) => lstat(join(folder.place, name)).catch(() => undefined)), // one that is gone is harmed by nobody
+  );
+  return found.filter((stats) => stats !== undefined).map((stats) => ({ stat: async () => stats }));
 }
 
 async function openFile(folder: BackupFolder, name: string): Promise<FileHandle> {

@@ -35,7 +35,7 @@ export interface DestinationRequest {
   size: number;
   /** Overwrite a file that holds something, or a device with a file system, LVM or RAID. */
   force: boolean;
-  /** Open files that it must not be. */
+  /** Files that it must not be. */
   not: readonly { stat(): Promise<Stats> }[];
   /** What it must not depend on. */
   origin?: OriginPlace | undefined;
@@ -64,6 +64,22 @@ export async function openDestination(to: string, request: DestinationRequest): 
   });
   await checkFilePlace(path, stats, request);
   if (stats === undefined) return createFile(path, request);
+  await checkOther(path, stats, not, purpose);
+  if (stats.isBlockDevice()) return openBlockDevice(path, request);
+  if (!stats.isFile()) throw refused(path, 'is neither a file nor a block device', purpose);
+  if (stats.size > 0 && !force) {
+    throw refused(path, `exists and holds ${formatSize(stats.size)}; with force it is overwritten`, purpose);
+  }
+  return emptied(await openExisting(path, stats, request.native, purpose), path, size, false, purpose);
+}
+
+/** By what they are, not by their names: a backup has no second copy of them. */
+async function checkOther(
+  path: string,
+  stats: Stats,
+  not: DestinationRequest['not'],
+  purpose: Purpose,
+): Promise<void> {
   for (const file of not) {
     const own = await file.stat();
     const same = own.isBlockDevice()
@@ -71,12 +87,6 @@ export async function openDestination(to: string, request: DestinationRequest): 
       : own.dev === stats.dev && own.ino === stats.ino;
     if (same) throw refused(path, 'is part of the backup itself', purpose);
   }
-  if (stats.isBlockDevice()) return openBlockDevice(path, request);
-  if (!stats.isFile()) throw refused(path, 'is neither a file nor a block device', purpose);
-  if (stats.size > 0 && !force) {
-    throw refused(path, `exists and holds ${formatSize(stats.size)}; with force it is overwritten`, purpose);
-  }
-  return emptied(await openExisting(path, stats, request.native, purpose), path, size, false, purpose);
 }
 
 /** A device is checked as it is opened. */
@@ -109,6 +119,7 @@ export async function reopenDestination(
   const stats = await stat(path).catch((cause: unknown) => {
     throw systemError('ERR_SNAPBAK_RESTORE', `cannot go on with the restore to ${path}`, cause, path);
   });
+  await checkOther(path, stats, files.own, RESTORE);
   const { size } = files.manifest;
   if (stats.isBlockDevice()) return openBlockDevice(path, { size, force: true, not: [], native, host });
   if (!stats.isFile()) throw refused(path, 'is neither a file nor a block device', RESTORE);

@@ -38,8 +38,7 @@ export async function openPlace(
   if (interrupted === undefined) {
     if (resume) throw refused(`there is no state file ${path} of an interrupted restore`);
     const { size } = files.manifest;
-    const not = [files.image, files.checksums];
-    const destination = await openDestination(to, { size, force, not, native, host });
+    const destination = await openDestination(to, { size, force, not: files.own, native, host });
     try {
       // the file must be there after a loss of power if the state file is
       await destination.commit();

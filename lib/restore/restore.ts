@@ -16,7 +16,8 @@ export interface RestoreOptions extends VerifyOptions {
   disk?: string | undefined;
   /**
    * Path of a file that is new or empty, or of a block device at least as large
-   * as the origin was. No symbolic link, unless it is one in `/dev` to a device.
+   * as the origin was. No symbolic link, unless it is one in `/dev` to a device,
+   * and nothing that the backup itself consists of.
    */
   to: string;
   /** Compare each block with its checksum before it is written. Default: true */
@@ -75,7 +76,7 @@ export async function restore(
     const destination = await openDestination(to, {
       size: files.manifest.size,
       force,
-      not: [files.image, files.checksums],
+      not: files.own,
       native,
       host: parts.host,
     });

@@ -35,7 +35,7 @@ export interface VerifyOptions {
  *   of several disks also what of it is whose
  * @throws TypeError for arguments of the wrong kind; RangeError for a disk that is not there
  * @throws SnapbakError ERR_SNAPBAK_MANIFEST; ERR_SNAPBAK_INCOMPLETE if the
- *   backup broke, and of several disks, when the others have been checked, if any did; ERR_SNAPBAK_CORRUPT with `path` if the checksum file is
+ *   backup broke, and of several disks, when those that are good have been checked, if any or the whole did; ERR_SNAPBAK_CORRUPT with `path` if the checksum file is
  *   damaged, with `extent` (the first damaged block) if the image is;
  *   ERR_SNAPBAK_IO if it cannot be read; ERR_SNAPBAK_ABORTED
  * @example
@@ -76,10 +76,11 @@ async function verifyOne(options: VerifyOptions, native: NativeBinding): Promise
 
 /** One after the other; what broke is told when all that did not is known to be good. */
 async function verifyDisks(
-  { disks }: GroupManifest,
+  manifest: GroupManifest,
   options: VerifyOptions,
   native: NativeBinding,
 ): Promise<VerifyResult> {
+  const { disks } = manifest;
   const { backup, onProgress } = options;
   const good = disks.filter(({ state }) => state !== 'broken');
   const totalBytes = good.reduce((sum, disk) => sum + bytesOf(disk.blocks) - bytesOf(disk.invalidBlocks), 0);
@@ -97,19 +98,7 @@ async function verifyDisks(
     );
     done.push({ name, ...result });
   }
-  const broken = disks.filter(({ state }) => state === 'broken');
-  if (broken.length > 0) {
-    const said = broken
-      .map(({ name, error }) => `${name} (${error?.message ?? 'no reason is told'})`)
-      .join(', ');
-    const names = done.map(({ name }) => name).join(', ');
-    throw new SnapbakError(
-      'ERR_SNAPBAK_INCOMPLETE',
-      `of the backup in ${backup}, these disks were broken: ${said}; ` +
-        `${names === '' ? 'there is no other' : `these are good: ${names}`}`,
-      { path: backup },
-    );
-  }
+  if (manifest.state === 'broken') throw groupIncomplete(manifest, backup);
   return {
     bytes: sum(({ bytes }) => bytes),
     badBlocks: 0,
@@ -118,6 +107,20 @@ async function verifyDisks(
     seconds: sum(({ seconds }) => seconds),
     disks: done,
   };
+}
+
+/** A manifest is never better than its disks, but it may be worse. */
+function groupIncomplete({ disks, error }: GroupManifest, backup: string): SnapbakError {
+  const because = (why: GroupManifest['error']) => `(${why?.message ?? 'no reason is told'})`;
+  const broken = disks.filter(({ state }) => state === 'broken');
+  const names = disks.filter(({ state }) => state !== 'broken').map(({ name }) => name);
+  const what =
+    broken.length === 0
+      ? `the backup in ${backup} was broken as a whole ${because(error)}`
+      : `of the backup in ${backup}, these disks were broken: ` +
+        broken.map((disk) => `${disk.name} ${because(disk.error)}`).join(', ');
+  const rest = names.length === 0 ? 'there is no other' : `these are good: ${names.join(', ')}`;
+  return new SnapbakError('ERR_SNAPBAK_INCOMPLETE', `${what}; ${rest}`, { path: backup });
 }
 
 function bytesOf(pairs: GroupManifest['disks'][number]['blocks']): number {

@@ -349,6 +349,8 @@ export class FakeTarget implements BackupTarget {
   /** The manifest of several, once it was written. */
   sealed: GroupManifest | undefined;
   sealError: Error | undefined;
+  /** What the commit of a disk waits for, by its name. */
+  readonly committing = new Map<string, Promise<void>>();
 
   async prepareGroup(disks: readonly { name: string; context: TargetContext }[]): Promise<PreparedGroup> {
     this.log.push(`target.prepareGroup ${disks.map(({ name }) => name)}`);
@@ -366,6 +368,7 @@ export class FakeTarget implements BackupTarget {
         image: { kind: 'file', name: `${name}.img` },
         commit: async (draft) => {
           this.log.push(`${name}.commit`);
+          await this.committing.get(name);
           if (this.commitError !== undefined) throw this.commitError;
           return told(name, draft);
         },

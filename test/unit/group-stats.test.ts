@@ -16,7 +16,11 @@ function stats(
   return { ...toStats(session.stats(), BLOCK, 3, { ...STANDSTILL, done: 1000 }), ...more };
 }
 
-const disk = (name: string, figures: BackupStats): DiskStats => ({ name, state: 'running', stats: figures });
+const disk = (name: string, figures: BackupStats, state: DiskStats['state'] = 'running'): DiskStats => ({
+  name,
+  state,
+  stats: figures,
+});
 
 describe('the figures of several disks', () => {
   const times = (bucket: number, count: number) =>
@@ -43,8 +47,13 @@ describe('the figures of several disks', () => {
       },
       histograms: { capture: times(10, 10), delay: none, hold: none },
     },
-    { captured: 10, captureNs: 10_000_000, captureMaxNs: 1_000_000, heldMaxNs: 9e6 },
-    { seconds: 2, foreground: { latencyMs: 4, goalMs: 3 } },
+    { captured: 10, captureNs: 10_000_000, captureMaxNs: 1_000_000, heldMaxNs: 9e6, heldNow: 3 },
+    {
+      seconds: 2,
+      sweepBytesPerSecond: 700,
+      drainBytesPerSecond: 300,
+      foreground: { latencyMs: 4, goalMs: 3 },
+    },
   );
   const sum = sumStats([disk('a', a), disk('b', b)]);
 
@@ -72,6 +81,31 @@ describe('the figures of several disks', () => {
     const { secondsLeft, ...unknown } = a;
     assert.ok(secondsLeft !== undefined);
     assert.equal('secondsLeft' in sumStats([disk('a', unknown), disk('b', b)]), false);
+  });
+
+  for (const state of ['finishing', 'finished', 'broken', 'failed', 'aborted'] as const) {
+    it(`of this moment are of those that still copy, and not of one that is ${state}`, () => {
+      const slow = { ...b, secondsLeft: 1000 };
+      const sum = sumStats([disk('a', a, 'paused'), disk('b', slow, state)]);
+      assert.equal(sum.bytesPerSecond, a.bytesPerSecond);
+      assert.equal(sum.sweepBytesPerSecond, a.sweepBytesPerSecond);
+      assert.equal(sum.drainBytesPerSecond, a.drainBytesPerSecond);
+      assert.equal(sum.secondsLeft, a.secondsLeft);
+      assert.deepEqual(sum.foreground, a.foreground);
+      assert.deepEqual([sum.container.fill, sum.container.slotsUsed], [0.25, 2]);
+      assert.equal(sum.writers.heldNow, a.writers.heldNow);
+      assert.deepEqual([sum.doneBytes, sum.writers.heldMaxMs], [10 * BLOCK, 9], 'what was done stays');
+      const { secondsLeft, ...unknown } = slow;
+      assert.equal(sumStats([disk('a', a), disk('b', unknown, state)]).secondsLeft, a.secondsLeft);
+    });
+  }
+
+  it('of this moment are none when all have ended', () => {
+    const ended = sumStats([disk('a', a, 'finished'), disk('b', b, 'broken')]);
+    const { bytesPerSecond, secondsLeft, container, foreground } = ended;
+    assert.deepEqual([bytesPerSecond, secondsLeft, container.fill], [0, 0, 0]);
+    assert.deepEqual(foreground, {});
+    assert.equal(ended.doneBytes, 10 * BLOCK);
   });
 
   it('have the percentiles of all times together', () => {

@@ -17,7 +17,7 @@ import {
   readManifest,
   writeManifest,
 } from '../../lib/manifest.js';
-import { draft, manifestOf } from '../helpers/backup-folder.js';
+import { diskManifestOf, draft, groupManifestOf, manifestOf } from '../helpers/backup-folder.js';
 import { Cleanup } from '../helpers/cleanup.js';
 import { must } from '../helpers/programs.js';
 
@@ -136,6 +136,25 @@ describe('a manifest', () => {
       code: 'ERR_SNAPBAK_MANIFEST',
       message: /is no regular file/,
     });
+  });
+
+  it('that would be too long to be read is not written, and the old one stays', async () => {
+    const blocks = Array.from({ length: 1000 }, (_, i): [number, number] => [8192 * i, 4096]);
+    const long = manifestOf(8192 * 1000, { blocks });
+    await writeManifest(folder, long);
+    const { size } = statSync(join(folder, 'manifest.json'));
+    await writeManifest(folder, long, folder, size);
+    const broken = { ...long, state: 'broken' } as const;
+    for (const manifest of [long, groupManifestOf(diskManifestOf('a', 8192 * 1000, { blocks }))]) {
+      await assert.rejects(writeManifest(folder, manifest, folder, 4096), {
+        code: 'ERR_SNAPBAK_MANIFEST',
+        path: join(folder, 'manifest.json'),
+        message: /would be larger than 4 KiB, because of its many extents, and could not be read again/,
+      });
+    }
+    await assert.rejects(writeManifest(folder, broken, folder, size - 3), { code: 'ERR_SNAPBAK_MANIFEST' });
+    assert.deepEqual(await readManifest(folder), long);
+    assert.deepEqual(readdirSync(folder), ['manifest.json']);
   });
 
   it('of an absurd size is not read', async () => {

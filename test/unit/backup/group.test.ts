@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
+import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { RunningBackup } from '../../../lib/backup/running.js';
 import { type Backup, type BackupOptions, startBackup } from '../../../lib/backup.js';
@@ -8,6 +10,9 @@ import { BACKUP_CHANNEL, type BackupMessage } from '../../../lib/diagnostics.js'
 import { SnapbakError } from '../../../lib/errors.js';
 import type { BackupEvent } from '../../../lib/events.js';
 import type { GroupManifest } from '../../../lib/manifest.js';
+import { directoryTarget } from '../../../lib/target/directory-target.js';
+import type { BackupTarget } from '../../../lib/target/target.js';
+import { Cleanup } from '../../helpers/cleanup.js';
 import {
   FakeSession,
   FakeTarget,
@@ -16,6 +21,7 @@ import {
   MiB,
   nativeError,
 } from '../../helpers/fake-session.js';
+import { openFiles } from '../../helpers/processes.js';
 
 const { errno } = constants;
 
@@ -25,7 +31,8 @@ function setup(options: Partial<BackupOptions> = {}) {
   b.info = fakeInfo(8 * MiB);
   const target = new FakeTarget(log);
   const origins = [fakeOrigin(a, '/dev/mapper/a'), fakeOrigin(b, 'unix:/run/b.control')];
-  const start = () => startBackup({ origins, target, blocks: 'all', ...options });
+  const start = (more: Partial<BackupOptions> = {}) =>
+    startBackup({ origins, target, blocks: 'all', ...options, ...more });
   return { log, a, b, target, start };
 }
 
@@ -35,12 +42,37 @@ async function all(backup: Backup<GroupManifest>): Promise<BackupEvent[]> {
   return seen;
 }
 
+/** A promise, and what resolves it. */
+function gate(): { shut: Promise<void>; open: () => void } {
+  let open = () => {};
+  const shut = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { shut, open };
+}
+
+/** The same target; the backup is aborted while it is made. */
+function abortedMeanwhile(target: BackupTarget, controller: AbortController): BackupTarget {
+  return {
+    ...target,
+    prepare: (context) => target.prepare(context),
+    async prepareGroup(disks) {
+      const group = await target.prepareGroup!(disks);
+      controller.abort('enough');
+      return group;
+    },
+  };
+}
+
 const kinds = (events: BackupEvent[]) =>
   events
     .filter(({ event }) => event !== 'progress')
     .map((event) => [event.event, 'disk' in event ? event.disk : '']);
 
 describe('a backup of several origins', () => {
+  const cleanup = new Cleanup();
+  after(() => cleanup.run());
+
   it('takes each step with all of them before the next, and starts them as one', async () => {
     const { log, start, a } = setup({ startTimeout: 700 });
     await using backup = await start();
@@ -224,6 +256,77 @@ describe('a backup of several origins', () => {
     for (const session of [a, b]) assert.ok(session.calls.includes('close'));
   });
 
+  it('finishes if it is aborted while the last of them is being committed', async () => {
+    const { log, a, b, target, start } = setup();
+    const { shut, open } = gate();
+    target.committing.set('b', shut);
+    const backup = await start();
+    for (const session of [a, b]) session.notify({ kind: 'complete' });
+    while (!log.includes('b.commit')) await turn();
+    const aborting = backup.abort('too late');
+    open();
+    await aborting;
+    assert.equal((await backup.finished).state, 'complete');
+    assert.equal(backup.state, 'finished');
+    assert.equal(target.sealed?.state, 'complete');
+    assert.equal(target.sealed?.error, undefined);
+  });
+
+  it('finishes if it is aborted when all is copied, and afterThaw has not ended', async () => {
+    const { shut, open } = gate();
+    const { log, a, b, target, start } = setup({ afterThaw: () => shut });
+    const backup = await start();
+    for (const session of [a, b]) session.notify({ kind: 'complete' });
+    while (!(log.includes('a.close') && log.includes('b.close'))) await turn();
+    const aborting = backup.abort('too late');
+    open();
+    await aborting;
+    assert.equal((await backup.finished).state, 'complete');
+    assert.equal(target.sealed?.state, 'complete');
+  });
+
+  it('is broken by what broke it, and not by an abort that came too late', async () => {
+    const { log, a, b, target, start } = setup();
+    const { shut, open } = gate();
+    target.committing.set('b', shut);
+    const backup = await start();
+    a.notify({ kind: 'driver-gone' });
+    b.notify({ kind: 'complete' });
+    while (!log.includes('b.commit')) await turn();
+    const aborting = backup.abort('too late');
+    open();
+    await aborting;
+    await assert.rejects(backup.finished, { code: 'ERR_SNAPBAK_DRIVER_GONE' });
+    assert.equal(backup.state, 'broken');
+    assert.deepEqual(
+      target.sealed?.disks.map(({ state }) => state),
+      ['broken', 'complete'],
+    );
+  });
+
+  it('that is aborted while its target is made leaves nothing of it', async () => {
+    const controller = new AbortController();
+    const { log, a, b, target, start } = setup({ signal: controller.signal });
+    const aborted = { code: 'ERR_SNAPBAK_ABORTED', message: /enough/ };
+    await assert.rejects(start({ target: abortedMeanwhile(target, controller) }), aborted);
+    for (const session of [a, b]) assert.ok(session.calls.includes('close'));
+    assert.equal(log.at(-1), 'target.close');
+  });
+
+  it('that is aborted while its directory is made leaves neither directory nor descriptor', async () => {
+    const controller = new AbortController();
+    const folder = cleanup.folder('group');
+    const path = join(folder, 'backup');
+    const { start } = setup({ signal: controller.signal });
+    const target = abortedMeanwhile(directoryTarget(path), controller);
+    await assert.rejects(start({ target }), { code: 'ERR_SNAPBAK_ABORTED' });
+    assert.equal(existsSync(path), false);
+    assert.deepEqual(
+      openFiles(process.pid).filter((name) => name.startsWith(folder)),
+      [],
+    );
+  });
+
   it('starts none if one cannot be started, says which, and leaves nothing open', async () => {
     const { log, a, b, start } = setup();
     b.failing.set('start', nativeError(errno.ETIMEDOUT, 'start'));
@@ -238,7 +341,7 @@ describe('a backup of several origins', () => {
     await assert.rejects(start(), { code: 'ERR_SNAPBAK_VERSION', path: '/dev/mapper/a' });
   });
 
-  it('has one rate, shared evenly by those that still run', async () => {
+  it('has one rate, shared evenly by those that still copy', async () => {
     const rates: [string, number | undefined][] = [];
     const { setRate } = RunningBackup.prototype;
     RunningBackup.prototype.setRate = function (rate) {
@@ -246,7 +349,9 @@ describe('a backup of several origins', () => {
       setRate.call(this, rate);
     };
     try {
-      const { a, start } = setup({ rate: 8 * MiB });
+      const { a, target, start } = setup({ rate: 8 * MiB });
+      const { shut, open } = gate();
+      target.committing.set('a', shut); // its commit may take long
       await using backup = await start();
       assert.throws(() => backup.setRate(0), RangeError);
       backup.setRate(7);
@@ -257,6 +362,8 @@ describe('a backup of several origins', () => {
       a.notify({ kind: 'complete' });
       while (rates.length === 0) await turn();
       assert.deepEqual(rates.splice(0), [['b', 7]]);
+      assert.equal(backup.stats().disks?.[0]?.state, 'finishing');
+      open();
       backup.setRate(undefined);
       assert.deepEqual(rates, [['b', undefined]]);
     } finally {
@@ -290,6 +397,48 @@ describe('a backup of several origins', () => {
         ['b', 'running', 8 * MiB],
       ],
     );
+  });
+
+  it('goes on telling how far it is while one of them is being committed', async () => {
+    const { a, target, start } = setup();
+    const { shut, open } = gate();
+    target.committing.set('a', shut);
+    await using backup = await start();
+    a.figures = { doneBlocks: 256 };
+    a.notify({ kind: 'complete' });
+    const tooLong = setTimeout(() => {
+      open();
+      void backup.abort('nothing is told');
+    }, 1500);
+    let told = 0;
+    for await (const event of backup.events()) {
+      if (event.event !== 'progress' || event.disks?.[0]?.state !== 'finishing') continue;
+      assert.equal(event.disks[1]?.state, 'running');
+      assert.equal(event.doneBytes, 16 * MiB);
+      // one is what the disk itself tells at its end
+      if (++told === 2) break;
+    }
+    clearTimeout(tooLong);
+    assert.equal(told, 2);
+    open();
+  });
+
+  it('is finishing when none of them copies any more, and tells its last figures', async () => {
+    const { a, b, target, start } = setup();
+    const { shut, open } = gate();
+    target.committing.set('b', shut);
+    const backup = await start();
+    const events = all(backup);
+    a.figures = { doneBlocks: 256 };
+    b.figures = { doneBlocks: 128 };
+    a.notify({ kind: 'complete' });
+    assert.equal(backup.state, 'running');
+    b.notify({ kind: 'complete' });
+    assert.equal(backup.state, 'finishing');
+    open();
+    await backup.finished;
+    const last = (await events).findLast(({ event }) => event === 'progress');
+    assert.ok(last?.event === 'progress' && last.doneBytes === 24 * MiB && last.bytesPerSecond === 0);
   });
 
   it('tells its hooks of all, once', async () => {

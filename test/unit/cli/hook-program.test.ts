@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Hooks } from '../../../lib/backup/hooks.js';
 import { programHooks } from '../../../lib/cli/hook-program.js';
 import { until } from '../../helpers/programs.js';
 import { temporaryFolder } from '../../helpers/serve.js';
@@ -10,9 +11,12 @@ const ORIGIN = 'unix:/run/x';
 describe('a hook program', () => {
   let folder: Awaited<ReturnType<typeof temporaryFolder>>;
   let lines: string[];
+  /** The most that was in use when it said something. */
+  let heap: number;
   beforeEach(async () => {
     folder = await temporaryFolder();
     lines = [];
+    heap = 0;
   });
   afterEach(() => folder.remove());
 
@@ -21,7 +25,10 @@ describe('a hook program', () => {
     const program = join(folder.path, 'hook');
     await writeFile(program, `#!/bin/sh\n${script}\n`);
     await chmod(program, 0o700);
-    const say = (line: string) => void lines.push(line);
+    const say = (line: string) => {
+      heap = Math.max(heap, process.memoryUsage().heapUsed);
+      lines.push(line);
+    };
     const more = killAfter === undefined ? {} : { killAfter };
     return await programHooks({ program, target: '/backup/monday', timeout: 1500, say, ...more });
   }
@@ -78,6 +85,35 @@ describe('a hook program', () => {
     });
     assert.deepEqual(lines.toSorted(), ['no database', 'one', 'two']);
   });
+
+  it('is called to let go what it brought to rest, although it has said a NUL', async () => {
+    const marker = join(folder.path, 'let-go');
+    const { beforeFreeze, afterThaw } = await hooks(
+      `[ "$1" = after-thaw ] && { printf %s "$SNAPBAK_ERROR" > ${marker}; exit; }\nprintf 'x\\0y\\n' >&2; exit 1`,
+    );
+    const around = new Hooks({ beforeFreeze, afterThaw, hookTimeout: 5000, id: 'an-id', origins: [ORIGIN] });
+    await assert.rejects(
+      around.around(() => assert.fail('nothing is started')),
+      { code: 'ERR_SNAPBAK_HOOK', message: /ended with exit status 1: x\uFFFDy$/ },
+    );
+    assert.deepEqual(lines, ['x\uFFFDy']);
+    assert.match(await readFile(marker, 'utf8'), /before-freeze ended with exit status 1: x\uFFFDy$/);
+  });
+
+  it('is told of an error that has a NUL from elsewhere', async () => {
+    const { afterThaw } = await hooks('echo "$SNAPBAK_ERROR"');
+    await afterThaw({ ...context(), started: false, error: new Error('x\0y') });
+    assert.deepEqual(lines, ['x\uFFFDy']);
+  });
+
+  it('costs no more memory for a line that does not end', async () => {
+    const bytes = 256 * 2 ** 20;
+    const { beforeFreeze } = await hooks(`head -c ${bytes} /dev/zero | tr '\\0' x; echo; echo next`);
+    const before = process.memoryUsage().heapUsed;
+    await beforeFreeze(context());
+    assert.deepEqual(lines, [`${'x'.repeat(1000)}…`, 'next']);
+    assert.ok(heap - before < bytes / 2, `${heap - before} bytes were held`);
+  }).timeout(30_000);
 
   it('may leave a process behind that holds its pipes', async () => {
     const { beforeFreeze } = await hooks(`sleep 60 & echo $! > ${join(folder.path, 'pid')}; echo ready`);

@@ -1,11 +1,12 @@
 // A backup of several disks, as it is verified, restored, served and shown.
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { linkSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Output } from '../../../lib/cli/output.js';
 import { run } from '../../../lib/cli/program.js';
-import type { DiskManifest } from '../../../lib/manifest.js';
+import { type DiskManifest, writeManifest } from '../../../lib/manifest.js';
 import { restoreOnDemand } from '../../../lib/restore/on-demand.js';
+import { destinationIdentity, makeState, restoreJob } from '../../../lib/restore/restore-state.js';
 import { type RestoreOptions, restore } from '../../../lib/restore/restore.js';
 import { serveBackup } from '../../../lib/restore/serve-backup.js';
 import { type VerifyOptions, verify } from '../../../lib/restore/verify.js';
@@ -32,6 +33,11 @@ describe('a backup of several disks', () => {
     restore({ backup, to: join(folder, 'restored.img'), ...options }, { native });
   const make = (changes: Record<string, Partial<DiskManifest>> = {}) =>
     makeGroupBackup(backup, images, changes);
+  /** Every disk is complete, and the whole is not. */
+  const makeWorse = async () => {
+    const error = { code: 'ERR_SNAPBAK_ABORTED', message: 'it was aborted' };
+    await writeManifest(backup, { ...(await make()), state: 'broken', error });
+  };
   beforeEach(() => {
     folder = cleanup.folder('disks');
     backup = join(folder, 'backup');
@@ -91,6 +97,74 @@ describe('a backup of several disks', () => {
       code: 'ERR_SNAPBAK_INCOMPLETE',
       message: /disk a of the backup in .* was broken: it is gone/,
     });
+  });
+
+  it('whose manifest says broken is no good one, though all of its disks are', async () => {
+    await makeWorse();
+    await assert.rejects(check(), {
+      code: 'ERR_SNAPBAK_INCOMPLETE',
+      message: /was broken as a whole \(it was aborted\); these are good: a, b$/,
+      path: backup,
+    });
+    const { status, err } = await cli('verify', backup);
+    assert.equal(status, 1);
+    assert.match(err, /was broken as a whole/);
+    const { out } = await cli('inspect', backup);
+    assert.match(out, /^2 disks of one instant: broken \(ERR_SNAPBAK_ABORTED: it was aborted\)\n/);
+  });
+
+  it('whose manifest says broken gives back a disk that is complete, by its name', async () => {
+    await makeWorse();
+    assert.equal((await check({ disk: 'a' })).bytes, SIZES.a);
+    await bring({ disk: 'b' });
+    assert.ok(readFileSync(join(folder, 'restored.img')).equals(images.b));
+    const { out } = await cli('inspect', backup, '--disk', 'a');
+    assert.match(out, /state: +complete\n/);
+  });
+
+  it('is not restored over any of its own files, whichever disk they are of', async () => {
+    await make();
+    const linked = join(folder, 'linked');
+    mkdirSync(linked);
+    linkSync(join(backup, 'b.img'), join(linked, 'b.img'));
+    const socket = join(folder, 'nbd.sock');
+    const before = new Map(readdirSync(backup).map((name) => [name, readFileSync(join(backup, name))]));
+    assert.deepEqual([...before.keys()].sort(), [
+      'a.checksums',
+      'a.img',
+      'b.checksums',
+      'b.img',
+      'manifest.json',
+    ]);
+    const places = [...before.keys()].map((name) => join(backup, name));
+    for (const to of [...places, join(linked, 'b.img')]) {
+      const refused = {
+        code: 'ERR_SNAPBAK_RESTORE',
+        message: /restore refused: .* is part of the backup itself$/,
+      };
+      await assert.rejects(bring({ disk: 'a', to, force: true }), refused, to);
+      const programs = { nbdkit: () => '/bin/false', plugin: () => '/plugin' };
+      const onDemand = { backup, disk: 'a', to, socket, force: true };
+      await assert.rejects(restoreOnDemand(onDemand, { native, ...programs }), refused, to);
+    }
+    assert.deepEqual(readdirSync(backup).sort(), [...before.keys()].sort());
+    for (const [name, content] of before)
+      assert.ok(readFileSync(join(backup, name)).equals(content), `${name} is as it was`);
+  });
+
+  it('is not gone on with over one of its own files, whatever a state file says', async () => {
+    const { disks, ...whole } = await make({});
+    const to = join(backup, 'b.img');
+    const { name: _, ...rest } = disks.find(({ name }) => name === 'a')!;
+    const job = restoreJob({ ...whole, ...rest, formatVersion: 1 }, to, await destinationIdentity(to));
+    const { file } = await makeState(join(folder, 'state'), job, native());
+    await file.close();
+    const onDemand = { backup, disk: 'a', to, socket: join(folder, 'nbd.sock'), resume: true };
+    const programs = { nbdkit: () => '/bin/false', plugin: () => '/plugin' };
+    await assert.rejects(
+      restoreOnDemand({ ...onDemand, state: join(folder, 'state') }, { native, ...programs }),
+      { code: 'ERR_SNAPBAK_RESTORE', message: /is part of the backup itself$/ },
+    );
   });
 
   it('is not restored, served or mounted without the name of one', async () => {

@@ -106,7 +106,7 @@ describe('restore', () => {
 
   it('refuses the files of the backup itself, whatever they are called', async () => {
     await make();
-    for (const name of ['data.img', 'checksums']) {
+    for (const name of ['data.img', 'checksums', 'manifest.json']) {
       await assert.rejects(bring({ to: join(backup, name), force: true }), {
         code,
         message: /is part of the backup itself/,
