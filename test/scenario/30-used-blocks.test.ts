@@ -2,7 +2,7 @@
 // file of garbage, and its checker and its files find nothing amiss there. Nor do they in what is restored from a
 // backup, which copies little more than the file system's own tool calls used.
 import assert from 'node:assert/strict';
-import { closeSync, openSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { startBackup } from '../../lib/backup.js';
 import { BlockList } from '../../lib/blocks/block-list.js';
@@ -13,7 +13,7 @@ import { directoryTarget } from '../../lib/target/directory-target.js';
 import { Cleanup } from '../helpers/cleanup.js';
 import { snapbakExits } from '../helpers/cli.js';
 import { must, needMounts, needPrograms, run } from '../helpers/programs.js';
-import { copyUsed, emptyImage, filesOf, fill } from '../helpers/used-image.js';
+import { copyUsed, embed, emptyImage, filesOf, fill, hibernate } from '../helpers/used-image.js';
 
 const MIB = 2 ** 20;
 /** Of no file system: what is behind its end is kept. */
@@ -115,7 +115,7 @@ describe('the used blocks of an image', () => {
       const image = await made(one);
       await fill(image, folder, one.what.length, 120);
       const copy = join(folder, 'copy');
-      const { list, parts } = await copyUsed(image, copy);
+      const { parts } = await copyUsed(image, copy);
       assert.deepEqual(
         parts.map(({ full, reason }) => [full, reason]),
         [[false, undefined]],
@@ -147,13 +147,32 @@ describe('the used blocks of an image', () => {
 
   it('of a swap space with a hibernated machine are all', async () => {
     const image = emptyImage(join(folder, 'image'), 8 * MIB);
-    await must('mkswap', [image]);
-    const fd = openSync(image, 'r+');
-    writeSync(fd, 'S1SUSPEND\0', 4086);
-    closeSync(fd);
+    await hibernate(image);
     const { list, parts } = await usedBlocks(image);
     assert.match(parts[0]!.reason ?? '', /hibernates/);
     assert.equal(list.bytes, 8 * MIB);
+  });
+
+  it('of a disk with a hibernated machine are all: it goes on with what it had in memory', async () => {
+    const disk = emptyImage(join(folder, 'disk'), 48 * MIB);
+    const script = 'label: gpt\nstart=2048, size=16384\nsize=65536';
+    await must('sh', ['-c', 'printf "$1" | sfdisk -q "$2"', 'sh', script, disk]);
+    const [swap, files] = [
+      emptyImage(join(folder, 'swap'), 8 * MIB),
+      emptyImage(join(folder, 'files'), 32 * MIB),
+    ];
+    await must('mkswap', [swap]);
+    await must('mkfs.ext4', ['-q', '-F', files]);
+    await embed(files, disk, 9 * MIB);
+    await embed(swap, disk, MIB);
+    const awake = await usedBlocks(disk);
+    assert.deepEqual([awake.hibernated, awake.parts.some(({ full }) => full)], [false, false]);
+    await hibernate(swap);
+    await embed(swap, disk, MIB);
+    const { list, parts, hibernated } = await usedBlocks(disk);
+    assert.equal(list.toText(), `0 ${48 * MIB}\n`);
+    assert.match(parts[0]!.reason ?? '', /^a machine hibernates on it, whose memory knows more/);
+    assert.ok(hibernated);
   });
 
   for (const [table, script] of [
