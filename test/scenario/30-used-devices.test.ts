@@ -1,10 +1,12 @@
 // Used-block lists of block devices, which somebody may write to without having them exclusively, and whose page
-// caches may be older than they are.
+// caches may be older than they are; and of parts of an image, which a loop device shows to tools.
 import assert from 'node:assert/strict';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { usedBlocksOf } from '../../lib/blocks/used/compile.js';
+import { withPath } from '../../lib/blocks/used/range-path.js';
 import { openFileSource } from '../../lib/blocks/used/source.js';
+import { linesOf, type RunTool, runTool } from '../../lib/blocks/used/tool.js';
 import { usedBlocks } from '../../lib/blocks/used/used-blocks.js';
 import { Cleanup } from '../helpers/cleanup.js';
 import { must, needMounts, needPrograms } from '../helpers/programs.js';
@@ -112,5 +114,28 @@ describe('the used blocks of a block device', () => {
     );
     const [first] = (await must('debugfs', ['-R', 'blocks /file', partition])).trim().split(' ').map(Number);
     assert.ok(list.contains(START + first! * 4096), 'the file that was written through the partition');
+  });
+
+  it('are not read by a tool from a loop device that became another', async () => {
+    const image = emptyImage(join(folder, 'image'), 4 * MIB);
+    const foreign = emptyImage(join(folder, 'foreign'), 4 * MIB);
+    let device = '';
+    /** Somebody detaches all loop devices, and the next takes the number that was ours. */
+    const late: RunTool = async (name, args, line) => {
+      if (!args.includes('--find')) return await runTool(name, args, line);
+      [device = ''] = await linesOf(runTool, name, [...args.slice(0, -1), foreign]);
+      cleanup.defer('detach', () => must('losetup', ['--detach', device]));
+      line(device);
+    };
+    await using source = await openFileSource(image);
+    const range = { source, offset: MIB, length: MIB };
+    let used = 0;
+    const use = async () => void used++;
+    await assert.rejects(withPath(range, use, late), /became another one before it was opened/);
+    assert.equal(used, 0);
+    assert.match(await must('losetup', ['--list', device]), /foreign/, 'what is another’s stays');
+    await withPath(range, use);
+    assert.equal(used, 1);
+    assert.equal(await must('losetup', ['--associated', image]), '');
   });
 });
