@@ -274,6 +274,29 @@ describe('the used blocks of an image', () => {
     assert.match(await reason(unknown), /nothing on it is known/);
   });
 
+  it('are all of a group that has no bitmap but says that blocks of it are used', async () => {
+    const image = await made({ mkfs: 'mkfs.ext4 -q -F -b 1024 -g 1024 -O ^flex_bg', mib: 48 });
+    const file = join(folder, 'file');
+    writeFileSync(file, Buffer.alloc(20 * MIB, 7));
+    await must('debugfs', ['-w', '-R', `write ${file} file`, image]);
+    const blocks = (await must('debugfs', ['-R', 'blocks /file', image])).trim().split(' ').map(Number);
+    const block = blocks[10_000]!;
+    const group = Math.floor((block - 1) / 1024);
+    const commands = join(folder, 'commands');
+    const withoutBitmap = async (number: number) => {
+      writeFileSync(commands, `set_bg ${number} flags 2\nset_bg ${number} checksum calc\n`);
+      await must('debugfs', ['-n', '-w', '-f', commands, image]); // it has no sum of the bitmap of inodes, either
+    };
+    const before = await usedBlocks(image);
+    await withoutBitmap(group);
+    const { list, parts } = await usedBlocks(image);
+    assert.equal(parts[0]!.full, false);
+    assert.ok(list.contains(block * 1024));
+    assert.ok(list.bytes <= before.list.bytes + MIB, `${list.bytes} bytes are listed`);
+    await withoutBitmap(0);
+    assert.match((await usedBlocks(image)).parts[0]!.reason ?? '', /first group has no block bitmap/);
+  });
+
   // with clusters and blocks of 1 KiB, block 0 is nobody's, and all descriptors lie one block further
   for (const [layout, table] of [
     ['bigalloc -C 8192', 3],
