@@ -126,7 +126,7 @@ class Finder {
 
  private:
   void Run() {
-    if (Open() && Features() && Journal() && Descriptors() && Log()) Groups();
+    if (Open() && Features() && Untouched() && Journal() && Descriptors() && Log()) Groups();
   }
 
   bool Doubt(std::string why) {
@@ -171,6 +171,20 @@ class Finder {
       return Doubt("it is mounted without a journal, or was not unmounted: freeze it, or run e2fsck");
     }
     return true;
+  }
+
+  // Where its users keep each other off (MMP), e2fsck says that it is at work, which writes inodes before
+  // bitmaps.
+  bool Untouched() {
+    if ((fs_->super->s_feature_incompat & EXT4_FEATURE_INCOMPAT_MMP) == 0) return true;
+    mmp_struct mmp;
+    const uint64_t block = fs_->super->s_mmp_block;
+    if (block >= blocks_) return Doubt("its MMP block lies outside of it");
+    if (source_.Read(block * block_size_, &mmp, sizeof(mmp)) != 0) return false;
+    const uint32_t sequence = le32toh(mmp.mmp_seq);
+    if (le32toh(mmp.mmp_magic) != EXT4_MMP_MAGIC) return Doubt("its MMP block is not understood");
+    return sequence <= EXT4_MMP_SEQ_MAX || sequence == EXT4_MMP_SEQ_CLEAN ||
+           Doubt("e2fsck is at work on it, or did not come to its end");
   }
 
   bool Journal() {

@@ -2,7 +2,7 @@
 // file of garbage, and its checker and its files find nothing amiss there. Nor do they in what is restored from a
 // backup, which copies little more than the file system's own tool calls used.
 import assert from 'node:assert/strict';
-import { closeSync, openSync, readSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { startBackup } from '../../lib/backup.js';
 import { BlockList } from '../../lib/blocks/block-list.js';
@@ -295,6 +295,23 @@ describe('the used blocks of an image', () => {
     assert.ok(list.bytes <= before.list.bytes + MIB, `${list.bytes} bytes are listed`);
     await withoutBitmap(0);
     assert.match((await usedBlocks(image)).parts[0]!.reason ?? '', /first group has no block bitmap/);
+  });
+
+  it('are all where MMP says that e2fsck is at work', async () => {
+    const image = await made({ mkfs: 'mkfs.ext4 -q -F -b 4096 -O mmp', mib: 48 });
+    const [, block] = /^block_number: (\d+)/m.exec(await must('debugfs', ['-R', 'dump_mmp', image]))!;
+    for (const [sequence, reason] of [
+      [1, undefined],
+      [0xe24d4d50, 'e2fsck is at work on it, or did not come to its end'],
+      [0xff4d4d50, undefined],
+    ] as const) {
+      const bytes = Buffer.alloc(4);
+      bytes.writeUInt32LE(sequence);
+      const fd = openSync(image, 'r+');
+      writeSync(fd, bytes, 0, 4, Number(block) * 4096 + 4);
+      closeSync(fd);
+      assert.equal((await usedBlocks(image)).parts[0]!.reason, reason, `${sequence}`);
+    }
   });
 
   // with clusters and blocks of 1 KiB, block 0 is nobody's, and all descriptors lie one block further
