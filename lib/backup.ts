@@ -166,6 +166,8 @@ export async function startBackup(options: BackupOptions): Promise<Backup | Back
     fixed = true;
     checkSignal(signal);
     await allOf(disks, (disk) => disk.findUsed());
+    const sleeper = disks.find(({ hibernated }) => hibernated)?.spec;
+    for (const disk of disks) disk.dropFree(sleeper);
     if (checked.export !== undefined) await disks[0]!.export(checked.export);
     const beginning = { id, createdAt, thawed: hooks.thawed, rate, signal };
     if (group !== undefined)

@@ -568,6 +568,8 @@ export interface NativeBinding {
   extBlocks(source: NativeSource, offset: number, length: number, checked: boolean): Promise<NativeExtBlocks>;
   /** posix_fallocate of `bytes` bytes at `from` (0), and every page written, so that later writes allocate nothing. */
   preallocate(fd: number, bytes: number, from?: number): Promise<void>;
+  /** BLKFLSBUF of a block device: what is dirty in its page cache is written, and the cache emptied. Needs root. */
+  flushBuffers(fd: number): Promise<void>;
   /**
    * Locks a file for as long as its open file description lives, against a driver that serves it and a
    * restore to it; throws EBUSY where one is. What has a descriptor duplicated from `fd` is let in.

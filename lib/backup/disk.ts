@@ -18,7 +18,7 @@ import { copiedFirst, wantsHeat } from './order.js';
 import type { DiskPlan } from './plans.js';
 import { type Resources, release, remembering } from './resources.js';
 import { type Begun, RunningBackup } from './running.js';
-import { dropFreeBlocks } from './used.js';
+import { dropFreeBlocks, type FoundBlocks, findUsedBlocks } from './used.js';
 import { BackupView, openNativeView } from './view.js';
 
 /** One sweep read, and the threads that copy: enough to fill an NVMe disk from two cores. */
@@ -37,6 +37,7 @@ export class Disk {
   #list!: BlockList;
   #watermarks!: ResolvedWatermarks;
   #instant!: Instant;
+  #found: FoundBlocks | undefined;
   #used: { list: BlockList; blocksEvent: BlocksEvent } | undefined;
 
   constructor(plan: DiskPlan, options: CheckedOptions) {
@@ -158,8 +159,19 @@ export class Disk {
     if (blocks !== 'used') return;
     const { signal } = this.#options;
     const unasked = this.plan.blocks === undefined;
-    const { list, event } = await dropFreeBlocks(this.#resources, this.spec, { unasked, signal });
+    this.#found = await findUsedBlocks(this.#resources, this.spec, { unasked, signal });
     checkSignal(signal);
+  }
+
+  /** `findUsed()` has seen that a machine hibernates on it. */
+  get hibernated(): boolean {
+    return this.#found?.hibernated ?? false;
+  }
+
+  /** @param sleeper the origin on which a machine hibernates, if there is one */
+  dropFree(sleeper: string | undefined): void {
+    if (this.#found === undefined) return;
+    const { list, event } = dropFreeBlocks(this.#resources, this.spec, this.#found, sleeper);
     this.#used = { list, blocksEvent: event };
   }
 

@@ -63,6 +63,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("deviceSize", Napi::Function::New(env, &DeviceSize));
   exports.Set("probeSignature", Napi::Function::New(env, &ProbeSignature));
   exports.Set("preallocate", Napi::Function::New(env, &Preallocate));
+  exports.Set("flushBuffers", Napi::Function::New(env, &FlushBuffers));
   exports.Set("lockFile", Napi::Function::New(env, &LockFile));
   exports.Set("pinFile", Napi::Function::New(env, &PinFile));
   exports.Set("unpinFile", Napi::Function::New(env, &UnpinFile));

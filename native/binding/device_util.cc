@@ -49,6 +49,8 @@ int Fill(int fd, uint64_t from, uint64_t bytes) {
   return fdatasync(fd) == 0 ? 0 : -errno;
 }
 
+int FlushDevice(int fd) { return ioctl(fd, BLKFLSBUF, 0) == 0 ? 0 : -errno; }
+
 int SyncFs(const std::string& path) {
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) return -errno;
@@ -103,6 +105,17 @@ Napi::Value Preallocate(const Napi::CallbackInfo& info) {
     settler.Settle({Fill(fd->get(), from, bytes), "preallocate"});
   });
   if (!accepted) settler.Settle({-EBADF, "preallocate"});
+  return settler.promise();
+}
+
+Napi::Value FlushBuffers(const Napi::CallbackInfo& info) {
+  auto fd = std::make_shared<UniqueFd>(DuplicateFd(info[0], "fd"));
+  AddonData* data = AddonData::Of(info.Env());
+  Settler settler(info.Env(), data->queue);
+  const bool accepted = data->helper->Run([fd, settler] {
+    settler.Settle({FlushDevice(fd->get()), "flush"});
+  });
+  if (!accepted) settler.Settle({-EBADF, "flush"});
   return settler.promise();
 }
 

@@ -12,6 +12,9 @@ Napi::Value DeviceSize(const Napi::CallbackInfo& info);
 Napi::Value ProbeSignature(const Napi::CallbackInfo& info);
 // preallocate(fd, bytes): promise; every page allocated and written.
 Napi::Value Preallocate(const Napi::CallbackInfo& info);
+// flushBuffers(fd): promise; what is dirty in the page cache of a block device is written, and the cache
+// empty.
+Napi::Value FlushBuffers(const Napi::CallbackInfo& info);
 // lockFile(fd): the lock of LowerDevice::Adopt, which whoever has the same open file description keeps.
 // EBUSY: another has it.
 void LockFile(const Napi::CallbackInfo& info);

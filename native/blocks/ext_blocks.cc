@@ -126,7 +126,7 @@ class Finder {
 
  private:
   void Run() {
-    if (Open() && Features() && Journal() && Descriptors() && Log()) Groups();
+    if (Open() && Features() && Untouched() && Journal() && Descriptors() && Log()) Groups();
   }
 
   bool Doubt(std::string why) {
@@ -171,6 +171,20 @@ class Finder {
       return Doubt("it is mounted without a journal, or was not unmounted: freeze it, or run e2fsck");
     }
     return true;
+  }
+
+  // Where its users keep each other off (MMP), e2fsck says that it is at work, which writes inodes before
+  // bitmaps.
+  bool Untouched() {
+    if ((fs_->super->s_feature_incompat & EXT4_FEATURE_INCOMPAT_MMP) == 0) return true;
+    mmp_struct mmp;
+    const uint64_t block = fs_->super->s_mmp_block;
+    if (block >= blocks_) return Doubt("its MMP block lies outside of it");
+    if (source_.Read(block * block_size_, &mmp, sizeof(mmp)) != 0) return false;
+    const uint32_t sequence = le32toh(mmp.mmp_seq);
+    if (le32toh(mmp.mmp_magic) != EXT4_MMP_MAGIC) return Doubt("its MMP block is not understood");
+    return sequence <= EXT4_MMP_SEQ_MAX || sequence == EXT4_MMP_SEQ_CLEAN ||
+           Doubt("e2fsck is at work on it, or did not come to its end");
   }
 
   bool Journal() {
@@ -331,6 +345,13 @@ class Finder {
   }
 
   bool Metadata(dgrp_t group) {
+    return EachTable(group, [this](uint64_t first, uint64_t count) { AddBlocks(first, count); });
+  }
+
+  // Calls `add(first, count)` for the blocks of a group's own metadata, of which some may lie in another
+  // group.
+  template <typename Add>
+  bool EachTable(dgrp_t group, Add add) {
     blk64_t super = 0, old_table = 0, new_table = 0;
     blk_t used = 0;
     if (ext2_->super_and_bgd_loc2(fs_, group, &super, &old_table, &new_table, &used) != 0) {
@@ -340,13 +361,30 @@ class Finder {
     const bool meta = (fs_->super->s_feature_incompat & EXT2_FEATURE_INCOMPAT_META_BG) != 0;
     const uint64_t tables =
         meta ? fs_->super->s_first_meta_bg : uint64_t{fs_->desc_blocks} + fs_->super->s_reserved_gdt_blocks;
-    if (super != 0 || group == 0) AddBlocks(super, 1);
-    if (old_table != 0) AddBlocks(old_table, tables);
-    if (new_table != 0) AddBlocks(new_table, 1);
-    AddBlocks(ext2_->block_bitmap_loc(fs_, group), 1);
-    AddBlocks(ext2_->inode_bitmap_loc(fs_, group), 1);
-    AddBlocks(ext2_->inode_table_loc(fs_, group), fs_->inode_blocks_per_group);
+    if (super != 0 || group == 0) add(super, 1);
+    if (old_table != 0) add(old_table, tables);
+    if (new_table != 0) add(new_table, 1);
+    add(ext2_->block_bitmap_loc(fs_, group), 1);
+    add(ext2_->inode_bitmap_loc(fs_, group), 1);
+    add(ext2_->inode_table_loc(fs_, group), fs_->inode_blocks_per_group);
     return true;
+  }
+
+  // Of a group without one: what its metadata use; all, if its count says that more is used.
+  bool MakeBitmap(dgrp_t group, std::vector<uint8_t>* bitmap) {
+    if (group == 0) return Doubt("its first group has no block bitmap: run e2fsck");
+    const uint64_t begin = ext2_->group_first_block2(fs_, group);
+    const uint64_t end = begin + static_cast<uint64_t>(ext2_->group_blocks_count(fs_, group));
+    const bool found = EachTable(group, [&](uint64_t first, uint64_t count) {
+      for (uint64_t block = std::max(first, begin); block < std::min(first + count, end); ++block) {
+        const uint64_t i = (block - begin) >> ratio_;
+        (*bitmap)[i / 8] = static_cast<uint8_t>((*bitmap)[i / 8] | 1 << (i % 8));
+      }
+    });
+    if (CountFree(group, *bitmap) > ext2_->bg_free_blocks_count(fs_, group)) {
+      std::fill(bitmap->begin(), bitmap->end(), 0xff);
+    }
+    return found;
   }
 
   // Of the disk and of the log together.
@@ -357,6 +395,7 @@ class Finder {
                        (EXT4_FEATURE_RO_COMPAT_GDT_CSUM | EXT4_FEATURE_RO_COMPAT_METADATA_CSUM)) != 0;
     if (none && has_bitmap_.count(group) == 0) {
       std::fill(bitmap->begin(), bitmap->end(), 0);
+      if (checked && !MakeBitmap(group, bitmap)) return false;
     } else {
       const uint64_t at = ext2_->block_bitmap_loc(fs_, group) * block_size_;
       if (source_.Read(at, bitmap->data(), block_size_) != 0) return false;

@@ -49,6 +49,17 @@ int Partitions(blkid_probe probe, std::vector<FoundPartition>* found) {
   return 0;
 }
 
+// libblkid looks no further than a physical volume of LVM. Its label and metadata outlive what comes after
+// them (a zpool leaves the first 8 KiB alone), and what the metadata call free extents is another's data
+// then.
+bool HasMoreThanLvm(blkid_probe probe) {
+  char lvm[] = "LVM2_member";
+  char* names[] = {lvm, nullptr};
+  blkid_reset_probe(probe);
+  if (blkid_probe_filter_superblocks_type(probe, BLKID_FLTR_NOTIN, names) != 0) return true;
+  return blkid_do_safeprobe(probe) != 1;  // anything at all
+}
+
 int CopyPart(const SourceRange& range, uint64_t begin, uint64_t end, int to) {
   std::vector<uint8_t> buffer(uint64_t{1} << 18);
   for (uint64_t at = begin; at < end; at += buffer.size()) {
@@ -81,6 +92,7 @@ int ProbeRangeOf(int fd, uint64_t offset, uint64_t length, RangeProbe* found) {
   found->type = Lookup(probe.get(), "TYPE");
   found->usage = Lookup(probe.get(), "USAGE");
   found->table = Lookup(probe.get(), "PTTYPE");
+  if (found->type == "LVM2_member" && HasMoreThanLvm(probe.get())) found->several = true;
   return found->several || found->table.empty() ? 0 : Partitions(probe.get(), &found->partitions);
 }
 

@@ -31,6 +31,20 @@ export function emptyImage(path: string, size: number): string {
   return path;
 }
 
+/** Makes a swap space of an image as it is while a machine hibernates on it. */
+export async function hibernate(image: string): Promise<void> {
+  await must('mkswap', [image]);
+  const fd = openSync(image, 'r+');
+  writeSync(fd, 'S1SUSPEND\0', 4086);
+  closeSync(fd);
+}
+
+/** Copies one file into another, from the byte `seek` on. */
+export async function embed(from: string, to: string, seek: number): Promise<void> {
+  const flags = ['bs=1M', 'conv=notrunc,sparse', 'oflag=seek_bytes', 'status=none'];
+  await must('dd', [`if=${from}`, `of=${to}`, `seek=${seek}`, ...flags]);
+}
+
 /** Lists the used blocks of `image` and copies them, and nothing else. */
 export async function copyUsed(image: string, copy: string): Promise<UsedBlocks> {
   const found = await usedBlocks(image);

@@ -13,7 +13,7 @@ import { directoryTarget } from '../../lib/target/directory-target.js';
 import { Cleanup } from '../helpers/cleanup.js';
 import { snapbakExits } from '../helpers/cli.js';
 import { must, needMounts, needPrograms, run } from '../helpers/programs.js';
-import { copyUsed, emptyImage, filesOf, fill } from '../helpers/used-image.js';
+import { copyUsed, embed, emptyImage, filesOf, fill, hibernate } from '../helpers/used-image.js';
 
 const MIB = 2 ** 20;
 /** Of no file system: what is behind its end is kept. */
@@ -147,13 +147,32 @@ describe('the used blocks of an image', () => {
 
   it('of a swap space with a hibernated machine are all', async () => {
     const image = emptyImage(join(folder, 'image'), 8 * MIB);
-    await must('mkswap', [image]);
-    const fd = openSync(image, 'r+');
-    writeSync(fd, 'S1SUSPEND\0', 4086);
-    closeSync(fd);
+    await hibernate(image);
     const { list, parts } = await usedBlocks(image);
     assert.match(parts[0]!.reason ?? '', /hibernates/);
     assert.equal(list.bytes, 8 * MIB);
+  });
+
+  it('of a disk with a hibernated machine are all: it goes on with what it had in memory', async () => {
+    const disk = emptyImage(join(folder, 'disk'), 48 * MIB);
+    const script = 'label: gpt\nstart=2048, size=16384\nsize=65536';
+    await must('sh', ['-c', 'printf "$1" | sfdisk -q "$2"', 'sh', script, disk]);
+    const [swap, files] = [
+      emptyImage(join(folder, 'swap'), 8 * MIB),
+      emptyImage(join(folder, 'files'), 32 * MIB),
+    ];
+    await must('mkswap', [swap]);
+    await must('mkfs.ext4', ['-q', '-F', files]);
+    await embed(files, disk, 9 * MIB);
+    await embed(swap, disk, MIB);
+    const awake = await usedBlocks(disk);
+    assert.deepEqual([awake.hibernated, awake.parts.some(({ full }) => full)], [false, false]);
+    await hibernate(swap);
+    await embed(swap, disk, MIB);
+    const { list, parts, hibernated } = await usedBlocks(disk);
+    assert.equal(list.toText(), `0 ${48 * MIB}\n`);
+    assert.match(parts[0]!.reason ?? '', /^a machine hibernates on it, whose memory knows more/);
+    assert.ok(hibernated);
   });
 
   for (const [table, script] of [
@@ -253,6 +272,46 @@ describe('the used blocks of an image', () => {
     assert.match(await reason(image), /bitmap/);
     const unknown = emptyImage(join(folder, 'unknown'), MIB);
     assert.match(await reason(unknown), /nothing on it is known/);
+  });
+
+  it('are all of a group that has no bitmap but says that blocks of it are used', async () => {
+    const image = await made({ mkfs: 'mkfs.ext4 -q -F -b 1024 -g 1024 -O ^flex_bg', mib: 48 });
+    const file = join(folder, 'file');
+    writeFileSync(file, Buffer.alloc(20 * MIB, 7));
+    await must('debugfs', ['-w', '-R', `write ${file} file`, image]);
+    const blocks = (await must('debugfs', ['-R', 'blocks /file', image])).trim().split(' ').map(Number);
+    const block = blocks[10_000]!;
+    const group = Math.floor((block - 1) / 1024);
+    const commands = join(folder, 'commands');
+    const withoutBitmap = async (number: number) => {
+      writeFileSync(commands, `set_bg ${number} flags 2\nset_bg ${number} checksum calc\n`);
+      await must('debugfs', ['-n', '-w', '-f', commands, image]); // it has no sum of the bitmap of inodes, either
+    };
+    const before = await usedBlocks(image);
+    await withoutBitmap(group);
+    const { list, parts } = await usedBlocks(image);
+    assert.equal(parts[0]!.full, false);
+    assert.ok(list.contains(block * 1024));
+    assert.ok(list.bytes <= before.list.bytes + MIB, `${list.bytes} bytes are listed`);
+    await withoutBitmap(0);
+    assert.match((await usedBlocks(image)).parts[0]!.reason ?? '', /first group has no block bitmap/);
+  });
+
+  it('are all where MMP says that e2fsck is at work', async () => {
+    const image = await made({ mkfs: 'mkfs.ext4 -q -F -b 4096 -O mmp', mib: 48 });
+    const [, block] = /^block_number: (\d+)/m.exec(await must('debugfs', ['-R', 'dump_mmp', image]))!;
+    for (const [sequence, reason] of [
+      [1, undefined],
+      [0xe24d4d50, 'e2fsck is at work on it, or did not come to its end'],
+      [0xff4d4d50, undefined],
+    ] as const) {
+      const bytes = Buffer.alloc(4);
+      bytes.writeUInt32LE(sequence);
+      const fd = openSync(image, 'r+');
+      writeSync(fd, bytes, 0, 4, Number(block) * 4096 + 4);
+      closeSync(fd);
+      assert.equal((await usedBlocks(image)).parts[0]!.reason, reason, `${sequence}`);
+    }
   });
 
   // with clusters and blocks of 1 KiB, block 0 is nobody's, and all descriptors lie one block further

@@ -17,7 +17,7 @@ import { LiveWriter } from '../helpers/live-writer.js';
 import { hashTree, MountedFs } from '../helpers/mounted-fs.js';
 import { must, run } from '../helpers/programs.js';
 import { restored, serveImage, startBackup } from '../helpers/served-image.js';
-import { emptyImage, filesOf } from '../helpers/used-image.js';
+import { emptyImage, filesOf, hibernate } from '../helpers/used-image.js';
 
 const MIB = 2 ** 20;
 
@@ -147,6 +147,21 @@ describe('a backup of the used blocks', () => {
         assert.equal(event.parts[0]?.reason, 'nothing on it is known');
       }
       assert.deepEqual((await backup.finished).manifest.blocks, [[0, 64 * MIB]]);
+    });
+
+    it('is backed up in full where a machine hibernates on another origin of the backup', async () => {
+      const [files, swap] = [await origin('mkfs.ext4 -q -F', 48 * MIB), await origin('mkswap', 8 * MIB)];
+      const listed = async () => {
+        const target = directoryTarget(join(cleanup.folder('backup'), 'backup'));
+        const backup = await startBackupHere({ origins: [files.opened, swap.opened], target });
+        return (await backup.finished).manifest.disks.map(({ blocks }) =>
+          blocks.reduce((sum, [, length]) => sum + length, 0),
+        );
+      };
+      const [before] = await listed();
+      assert.ok(before! < 24 * MIB, `${before} bytes are listed`);
+      await hibernate(swap.image);
+      assert.deepEqual(await listed(), [48 * MIB, 8 * MIB]);
     });
 
     it('has it of logical partitions too', async () => {

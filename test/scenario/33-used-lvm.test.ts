@@ -1,6 +1,7 @@
 // Used blocks of a whole disk with LVM in a partition: its label and metadata, the volumes, what their file systems
 // use, and neither free extents nor free space.
 import assert from 'node:assert/strict';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { usedBlocks } from '../../lib/blocks/used/used-blocks.js';
 import { openEmbedded } from '../../lib/origin.js';
@@ -108,6 +109,23 @@ describe('the used blocks of a disk with LVM', function () {
     await copy(pv, files, FIRST + AT * EXTENT, 0, COUNT * EXTENT);
     await must('e2fsck', ['-fn', files]);
     assert.deepEqual(await filesOf(files, folder), await filesOf(join(folder, 'files'), folder));
+  });
+
+  it('are all where another has come after LVM, and left its label', async () => {
+    const pv = emptyImage(join(folder, 'pool'), 64 * MIB);
+    await makeVolumeGroup(pv, folder, []);
+    const { list, parts } = await usedBlocks(pv);
+    assert.deepEqual([parts[0]!.what, parts[0]!.full], ['LVM2_member', false]);
+    assert.equal(list.bytes, 4 * MIB); // what is before the first extent, and behind the last
+    // what zpool writes into the first of its labels: an uberblock in each KiB
+    const file = await open(pv, 'r+');
+    const magic = Buffer.alloc(8);
+    magic.writeBigUInt64LE(0x00bab10cn);
+    for (let i = 0; i < 16; i++) await file.write(magic, 0, 8, (128 + i) * 1024);
+    await file.close();
+    const pool = await usedBlocks(pv);
+    assert.equal(pool.list.toText(), `0 ${64 * MIB}\n`);
+    assert.equal(pool.parts[0]!.reason, 'it has the signatures of several kinds at once');
   });
 
   it('are the same through the point-in-time view', async () => {

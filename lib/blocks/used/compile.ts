@@ -22,6 +22,11 @@ export interface UsedBlocks {
   list: BlockList;
   /** What was found, by its place. */
   parts: UsedPart[];
+  /**
+   * A machine hibernates on it, so all is listed: it goes on from its memory, which knows of blocks that its
+   * file systems do not have as used yet. The same is true of all other disks of that machine.
+   */
+  hibernated: boolean;
 }
 
 const readSwap: Reader = async ({ source, offset, length }) => {
@@ -37,9 +42,12 @@ const READERS: Record<string, Reader> = {
   btrfs: readBtrfs,
 };
 
+/** A swap space with the memory of a machine that hibernates, as libblkid calls it. */
+const MEMORY = 'swsuspend';
+
 /** Why what libblkid knows by another name is listed in full. */
 const REASONS: Record<string, string> = {
-  swsuspend: 'it holds the memory of a machine that hibernates',
+  [MEMORY]: 'it holds the memory of a machine that hibernates',
   jbd: 'it is the journal of another file system',
 };
 
@@ -50,11 +58,18 @@ const MAX_DEPTH = 3;
 export async function usedBlocksOf(source: MetadataSource, options: TellOptions = {}): Promise<UsedBlocks> {
   const whole = { source, offset: 0, length: source.size };
   let found = await examine(whole, 0);
+  const hibernated = found.parts.some(({ what }) => what === MEMORY);
   const unsteady = await source.unsteady();
   // what changed meanwhile may be anything
-  if (unsteady !== undefined) found = inFull(whole, found.parts[0]?.what ?? 'unknown', `it ${unsteady}`);
+  const doubt = unsteady === undefined ? hibernated && hibernates('it') : `it ${unsteady}`;
+  if (doubt) found = inFull(whole, found.parts[0]?.what ?? 'unknown', doubt);
   for (const part of found.parts) tell(source.name, part, options);
-  return { list: BlockList.extents(found.used), parts: found.parts };
+  return { list: BlockList.extents(found.used), parts: found.parts, hibernated };
+}
+
+/** Why nothing of a machine's disks is free while it hibernates. */
+export function hibernates(where: string): string {
+  return `a machine hibernates on ${where}, whose memory knows more than its file systems`;
 }
 
 /** All of it, and why. */
@@ -62,10 +77,11 @@ export function fullBlocks(
   { name, size }: Pick<MetadataSource, 'name' | 'size'>,
   reason: string,
   options: TellOptions = {},
+  what = 'unknown',
 ): UsedBlocks {
-  const part = { offset: 0, length: size, what: 'unknown', bytes: size, full: true, reason };
+  const part = { offset: 0, length: size, what, bytes: size, full: true, reason };
   tell(name, part, options);
-  return { list: BlockList.all(size), parts: [part] };
+  return { list: BlockList.all(size), parts: [part], hibernated: false };
 }
 
 /** In bytes of the source. */

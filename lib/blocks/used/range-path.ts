@@ -4,7 +4,8 @@
  * told to go away as soon as nobody has it open, so that not even a killed
  * process leaves one.
  */
-import { open } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
+import { deviceNumber } from '../../host.js';
 import { linesOf, type RunTool, runTool } from './tool.js';
 import type { SourceRange } from './verdict.js';
 
@@ -24,6 +25,13 @@ export async function withPath<T>(
     throw error;
   });
   try {
+    // whoever detaches all loop devices, and makes a new one, may have been faster
+    const columns = 'BACK-MAJ:MIN,BACK-INO,OFFSET,SIZELIMIT';
+    const shown = await linesOf(run, 'losetup', ['--list', '--noheadings', '--output', columns, device]);
+    const { dev, ino } = await stat(path, { bigint: true });
+    if (shown[0]?.trim().replaceAll(/\s+/g, ' ') !== `${deviceNumber(dev)} ${ino} ${offset} ${length}`) {
+      throw new Error(`${device} became another one before it was opened`);
+    }
     await detach();
     return await use(device);
   } finally {

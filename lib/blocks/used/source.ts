@@ -3,11 +3,12 @@
  * is read. Here an image file or a block device that nobody uses; in
  * `view-source.ts` a device as of a start instant.
  */
-import { constants } from 'node:fs';
-import { type FileHandle, open, readdir, readFile } from 'node:fs/promises';
+import { type BigIntStats, constants } from 'node:fs';
+import { type FileHandle, open, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { binding, type NativeRangeProbe, type NativeSource } from '../../binding.js';
 import { systemCode, systemError } from '../../system-error.js';
+import { type Watch, watchDevice } from './device-watch.js';
 
 export interface MetadataSource extends AsyncDisposable {
   /** How it is called in messages. */
@@ -37,7 +38,6 @@ export interface MetadataSource extends AsyncDisposable {
  */
 export async function openFileSource(path: string, sysBlock = '/sys/block'): Promise<MetadataSource> {
   let file: FileHandle;
-  let busy = false;
   try {
     // not to be kept waiting by a pipe
     file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -46,20 +46,20 @@ export async function openFileSource(path: string, sysBlock = '/sys/block'): Pro
   }
   try {
     const before = await file.stat({ bigint: true });
+    let changed: Watch;
     if (before.isBlockDevice()) {
-      try {
-        // a device that is mounted cannot be had exclusively; nor can it be mounted while we have it
-        const exclusive = await open(path, constants.O_RDONLY | constants.O_EXCL);
+      const exclusive = await openExclusive(path);
+      if (exclusive === undefined) changed = async () => 'is in use (mounted?)';
+      else {
         await file.close();
         file = exclusive;
-      } catch (cause) {
-        if (systemCode(cause) !== 'EBUSY') throw cause;
-        busy = true;
+        changed = await watchDevice(file);
       }
-    } else if (!before.isFile()) {
+    } else if (before.isFile()) {
+      changed = await watchImage(file, before, sysBlock);
+    } else {
       throw new Error('it is neither a file nor a block device');
     }
-    const loop = before.isFile() ? await loopOver(before, sysBlock) : undefined;
     return {
       name: path,
       size: binding().deviceSize(file.fd),
@@ -72,12 +72,10 @@ export async function openFileSource(path: string, sysBlock = '/sys/block'): Pro
         return buffer;
       },
       async unsteady() {
-        if (busy) return 'is in use (mounted?)';
-        if (loop !== undefined) return `is shown by /dev/${loop}, which may be in use`;
-        if (before.isBlockDevice()) return undefined;
-        const after = await file.stat({ bigint: true });
-        const same = after.mtimeNs === before.mtimeNs && after.size === before.size;
-        return same ? undefined : 'was written to while it was read';
+        // the tools of file systems open it by its name
+        const named = await stat(path, { bigint: true }).catch(() => undefined);
+        const same = isSame(await file.stat({ bigint: true }), before) && isSame(named, before);
+        return same ? await changed() : 'was replaced by another of its name while it was read';
       },
       [Symbol.asyncDispose]: () => file.close(),
     };
@@ -85,6 +83,30 @@ export async function openFileSource(path: string, sysBlock = '/sys/block'): Pro
     await file.close();
     throw systemError('ERR_SNAPBAK_BLOCK_LIST', `cannot use ${path}`, cause, path);
   }
+}
+
+function isSame(one: BigIntStats | undefined, other: BigIntStats): boolean {
+  return one?.dev === other.dev && one.ino === other.ino && one.rdev === other.rdev;
+}
+
+/** Undefined if somebody has it: it is mounted. Nor can it be mounted while we have it. */
+async function openExclusive(device: string): Promise<FileHandle | undefined> {
+  try {
+    return await open(device, constants.O_RDONLY | constants.O_EXCL);
+  } catch (cause) {
+    if (systemCode(cause) !== 'EBUSY') throw cause;
+    return undefined;
+  }
+}
+
+async function watchImage(file: FileHandle, before: BigIntStats, sysBlock: string): Promise<Watch> {
+  const loop = await loopOver(before, sysBlock);
+  if (loop !== undefined) return async () => `is shown by /dev/${loop}, which may be in use`;
+  return async () => {
+    const after = await file.stat({ bigint: true });
+    const same = after.mtimeNs === before.mtimeNs && after.size === before.size;
+    return same ? undefined : 'was written to while it was read';
+  };
 }
 
 /** The loop device over a file, if there is one. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { usedBlocksOf } from '../../../../lib/blocks/used/compile.js';
 import { openFileSource } from '../../../../lib/blocks/used/source.js';
@@ -51,6 +51,16 @@ describe('usedBlocks', () => {
     appendFileSync(image, 'x');
     const { parts } = await usedBlocksOf(source);
     assert.match(parts[0]!.reason ?? '', /written to/);
+  });
+
+  it('lists in full what was replaced: the tools of file systems know it by its name', async () => {
+    await using source = await openFileSource(image);
+    writeFileSync(`${image}-new`, Buffer.alloc(100_000, 8));
+    renameSync(`${image}-new`, image);
+    const { parts } = await usedBlocksOf(source);
+    assert.match(parts[0]!.reason ?? '', /replaced by another of its name/);
+    rmSync(image);
+    assert.match((await usedBlocksOf(source)).parts[0]!.reason ?? '', /replaced/);
   });
 
   it('lists in full what a loop device shows', async () => {
