@@ -18,6 +18,7 @@ import { syncDirectory } from '../manifest.js';
 import { targetAdvice } from '../native-errors.js';
 import { type Destination, openDestination } from '../restore/destination.js';
 import type { ServerExit } from '../serve/nbdkit-process.js';
+import { whileStarting } from '../start-signal.js';
 import { systemError } from '../system-error.js';
 import type { PreparedTarget, TargetContext } from '../target/target.js';
 import type { BackupClone, CheckedClone, CloneResult, CloneStats } from './clone-options.js';
@@ -116,13 +117,17 @@ export class RunningClone implements BackupClone {
   /**
    * Shows it to NBD clients, where that was asked for, once the session is
    * prepared: what they read waits for the start instant.
+   *
+   * @param backup ends the wait for the export, but never the export: that outlives the backup
    */
-  async show(signal?: AbortSignal, start = startExport): Promise<void> {
+  async show(backup?: AbortSignal, start = startExport): Promise<void> {
     if (this.#toShow === undefined) return;
     const { socket, programs } = this.#toShow;
     const device = this.native;
     const name = `the clone ${this.to}`;
-    this.#shown = await start({ device, size: this.#size, readOnly: false, socket, name, signal }, programs);
+    this.#shown = await whileStarting(backup, (signal) =>
+      start({ device, size: this.#size, readOnly: false, socket, name, signal }, programs),
+    );
   }
 
   /** Calls `told` once with the error if it is lost, or is already. */

@@ -210,6 +210,20 @@ describe('the clone of a backup', () => {
     assert.deepEqual(log.slice(1), ['export.stop', 'clone.close']);
   });
 
+  it('that is shown is not ended by the signal of a backup that is over', async () => {
+    const clone = await losable().open(programs, join(folder, 'socket'));
+    const controller = new AbortController();
+    let given: AbortSignal | undefined;
+    await clone.show(controller.signal, async ({ signal }) => {
+      given = signal;
+      return shown();
+    });
+    await clone.finish();
+    controller.abort();
+    assert.equal(given!.aborted, false);
+    await clone.close();
+  });
+
   it('that was shown keeps its file when the backup does not finish, for what clients wrote', async () => {
     const clone = await losable().open(programs, join(folder, 'socket'));
     await clone.show(undefined, async () => shown());
