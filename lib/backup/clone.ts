@@ -107,11 +107,15 @@ export class RunningClone implements BackupClone {
       size: info.size,
       blockSize,
       fresh: destination.fresh,
-      onLost: (errno) => {
-        this.#lost = lostError(spec, to, errno);
-        this.#onLost(this.#lost);
-      },
+      onLost: (errno) => this.#noteLost(lostError(spec, to, errno)),
     });
+  }
+
+  #noteLost(error: SnapbakError): void {
+    this.#lost = error;
+    this.#onLost(error);
+    // after the backup there are no events any more: whoever uses it is told by the end of its export
+    if (this.#finished !== undefined) void this.close().catch(() => {});
   }
 
   /**

@@ -212,6 +212,20 @@ describe('a clone that is used while it is made', () => {
     assert.equal((await backup.clone!.exited)!.asked, true);
   });
 
+  it('that fails while it is served after the backup ends, with exit status 5', async () => {
+    // a device that has room for what is listed, and not for what its client writes then
+    to = await loopDevice(cleanup, SIZE, join(await smallTmpfs(cleanup, 20 * MiB), 'content'));
+    const list = join(served.folder, 'list');
+    writeFileSync(list, '0 8M\n');
+    const backup = start('--clone-export', socket, '--blocks', list);
+    assert.equal(stateOf(await backup.event('finished')), 'complete');
+    const client = await connect();
+    await assert.rejects(client.write(8 * MiB, Buffer.alloc(16 * MiB, 7), { fua: true }));
+    const { events } = await expectExit(5, backup.finished);
+    assert.match(String(events.at(-1)?.message), /the clone of .* was given up/);
+    assert.equal(await saysComplete(directory), true);
+  });
+
   it('is refused on the origin, the target and what holds something, in words', async () => {
     const origin = await openOrigin(served.origin);
     cleanup.defer('close the origin', () => origin.close());

@@ -12,6 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { RunningClone } from '../../../lib/backup/clone.js';
 import { checkClone } from '../../../lib/backup/clone-options.js';
 import { type BackupOptions, startBackup } from '../../../lib/backup.js';
@@ -221,6 +222,18 @@ describe('the clone of a backup', () => {
     await clone.finish();
     controller.abort();
     assert.equal(given!.aborted, false);
+    await clone.close();
+  });
+
+  it('that is lost while it is served after the backup ends its export, for there are no events then', async () => {
+    const { open, lose } = losable();
+    const clone = await open(programs, join(folder, 'socket'));
+    await clone.show(undefined, async () => shown());
+    assert.equal((await clone.finish()).state, 'complete');
+    lose(5);
+    assert.equal(clone.lost!.errno, -5);
+    await turn();
+    assert.deepEqual(log, ['clone.finish', 'export.stop', 'clone.close']);
     await clone.close();
   });
 
