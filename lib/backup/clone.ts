@@ -16,6 +16,7 @@ import { type Export, type ExportPrograms, prepareExport, startExport } from '..
 import type { Host } from '../host.js';
 import { syncDirectory } from '../manifest.js';
 import { targetAdvice } from '../native-errors.js';
+import { Relay } from '../relay.js';
 import { type Destination, openDestination } from '../restore/destination.js';
 import type { ServerExit } from '../serve/nbdkit-process.js';
 import { whileStarting } from '../start-signal.js';
@@ -48,6 +49,7 @@ export class RunningClone implements BackupClone {
   readonly #size: number;
   readonly #blockSize: number;
   readonly #destination: Destination;
+  readonly #notices: Relay<number>;
   readonly #toShow: { socket: string; programs: ExportPrograms } | undefined;
   #shown: Export | undefined;
   #lost: SnapbakError | undefined;
@@ -102,12 +104,13 @@ export class RunningClone implements BackupClone {
     this.#size = info.size;
     this.#blockSize = blockSize;
     this.#destination = destination;
+    this.#notices = new Relay((errno) => this.#noteLost(lostError(spec, to, errno)));
     this.native = native.openClone({
       destinationFd: destination.fd,
       size: info.size,
       blockSize,
       fresh: destination.fresh,
-      onLost: (errno) => this.#noteLost(lostError(spec, to, errno)),
+      onLost: this.#notices.call,
     });
   }
 
@@ -213,6 +216,7 @@ export class RunningClone implements BackupClone {
     } catch (cause) {
       throw this.#lost ?? systemError('ERR_SNAPBAK_CLONE', `cannot make ${this.to} durable`, cause, this.to);
     } finally {
+      this.#notices.cut();
       await this.#destination.close();
     }
   }
