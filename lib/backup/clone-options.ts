@@ -60,7 +60,7 @@ export interface BackupClone extends AsyncDisposable {
   /** How NBD clients name it, and nbdkit's process; with a `socket` only. */
   readonly uri: string | undefined;
   readonly pid: number | undefined;
-  /** Why it was given up; also the event `clone-lost`. */
+  /** Why it was given up; also the event `clone-lost`. After the backup, which has no events then, its export ends. */
   readonly lost: SnapbakError | undefined;
   /** Resolves when nbdkit has ended, for whatever reason; never rejects. Undefined without a `socket`. */
   readonly exited: Promise<ServerExit> | undefined;

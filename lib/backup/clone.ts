@@ -16,8 +16,10 @@ import { type Export, type ExportPrograms, prepareExport, startExport } from '..
 import type { Host } from '../host.js';
 import { syncDirectory } from '../manifest.js';
 import { targetAdvice } from '../native-errors.js';
+import { Relay } from '../relay.js';
 import { type Destination, openDestination } from '../restore/destination.js';
 import type { ServerExit } from '../serve/nbdkit-process.js';
+import { whileStarting } from '../start-signal.js';
 import { systemError } from '../system-error.js';
 import type { PreparedTarget, TargetContext } from '../target/target.js';
 import type { BackupClone, CheckedClone, CloneResult, CloneStats } from './clone-options.js';
@@ -47,6 +49,7 @@ export class RunningClone implements BackupClone {
   readonly #size: number;
   readonly #blockSize: number;
   readonly #destination: Destination;
+  readonly #notices: Relay<number>;
   readonly #toShow: { socket: string; programs: ExportPrograms } | undefined;
   #shown: Export | undefined;
   #lost: SnapbakError | undefined;
@@ -101,28 +104,37 @@ export class RunningClone implements BackupClone {
     this.#size = info.size;
     this.#blockSize = blockSize;
     this.#destination = destination;
+    this.#notices = new Relay((errno) => this.#noteLost(lostError(spec, to, errno)));
     this.native = native.openClone({
       destinationFd: destination.fd,
       size: info.size,
       blockSize,
       fresh: destination.fresh,
-      onLost: (errno) => {
-        this.#lost = lostError(spec, to, errno);
-        this.#onLost(this.#lost);
-      },
+      onLost: this.#notices.call,
     });
+  }
+
+  #noteLost(error: SnapbakError): void {
+    this.#lost = error;
+    this.#onLost(error);
+    // after the backup there are no events any more: whoever uses it is told by the end of its export
+    if (this.#finished !== undefined) void this.close().catch(() => {});
   }
 
   /**
    * Shows it to NBD clients, where that was asked for, once the session is
    * prepared: what they read waits for the start instant.
+   *
+   * @param backup ends the wait for the export, but never the export: that outlives the backup
    */
-  async show(signal?: AbortSignal, start = startExport): Promise<void> {
+  async show(backup?: AbortSignal, start = startExport): Promise<void> {
     if (this.#toShow === undefined) return;
     const { socket, programs } = this.#toShow;
     const device = this.native;
     const name = `the clone ${this.to}`;
-    this.#shown = await start({ device, size: this.#size, readOnly: false, socket, name, signal }, programs);
+    this.#shown = await whileStarting(backup, (signal) =>
+      start({ device, size: this.#size, readOnly: false, socket, name, signal }, programs),
+    );
   }
 
   /** Calls `told` once with the error if it is lost, or is already. */
@@ -204,6 +216,7 @@ export class RunningClone implements BackupClone {
     } catch (cause) {
       throw this.#lost ?? systemError('ERR_SNAPBAK_CLONE', `cannot make ${this.to} durable`, cause, this.to);
     } finally {
+      this.#notices.cut();
       await this.#destination.close();
     }
   }

@@ -125,6 +125,8 @@ export class BackupView implements PointInTimeView {
     const name = `the start instant of ${spec}`;
     const shown = await start({ device: native, size, readOnly: true, socket: path, name, signal });
     this.#exports.add(shown);
+    // so the view is known while it is shown, and with it all that it reads from, whoever else forgets them
+    void shown.exited.then(() => this.#exports.delete(shown));
     if (this.#closing !== undefined) await shown.stop();
     return shown;
   }

@@ -65,7 +65,8 @@ export async function prepareExport(
 
 /**
  * Shows `device` at `socket`, and resolves when clients can connect. The device
- * is closed by whoever opened it, after `stop()`.
+ * is closed by whoever opened it, after `stop()`; he also keeps it from being
+ * collected until then, which would end its clients.
  *
  * @throws SnapbakError `ERR_SNAPBAK_MISSING` without nbdkit or its plugin,
  *   `ERR_SNAPBAK_ORIGIN` with what nbdkit said, `ERR_SNAPBAK_ABORTED` by the signal

@@ -10,6 +10,7 @@ import type {
 } from '../binding.js';
 import { SnapbakError } from '../errors.js';
 import type { Extent } from '../extent.js';
+import { Relay } from '../relay.js';
 import { systemError } from '../system-error.js';
 
 /** How far a restore on demand is. */
@@ -53,6 +54,7 @@ export class LazyRun {
   /** Everything is there and is the backup's. */
   complete = false;
   readonly #options: LazyRunOptions;
+  readonly #notices: Relay<NativeLazyNotice>;
   readonly #began = performance.now();
   readonly #ended = new AbortController();
   #timer: NodeJS.Timeout | undefined;
@@ -63,15 +65,18 @@ export class LazyRun {
     // notices may come before the run is there to take them
     let take: (notice: NativeLazyNotice) => void = () => {};
     const early: NativeLazyNotice[] = [];
-    const onNotice = (notice: NativeLazyNotice) => (run === undefined ? early.push(notice) : take(notice));
+    const notices = new Relay<NativeLazyNotice>((notice) => {
+      if (run === undefined) early.push(notice);
+      else take(notice);
+    });
     let run: LazyRun | undefined;
     const { invalidBlocks, imagePath, checksumsGood, onProgress, onBadBlock, ...plain } = options;
     try {
-      const device = await native.openLazyRestore({ ...plain, onNotice });
+      const device = await native.openLazyRestore({ ...plain, onNotice: notices.call });
       const settled = new Promise<void>((resolve, reject) => {
         take = (notice) => LazyRun.#take(options, notice, resolve, reject);
       });
-      run = new LazyRun(device, options, settled);
+      run = new LazyRun(device, options, settled, notices);
     } catch (cause) {
       throw systemError('ERR_SNAPBAK_RESTORE', 'cannot begin the restore', cause);
     }
@@ -79,9 +84,15 @@ export class LazyRun {
     return run;
   }
 
-  private constructor(device: NativeLazyRestore, options: LazyRunOptions, settled: Promise<void>) {
+  private constructor(
+    device: NativeLazyRestore,
+    options: LazyRunOptions,
+    settled: Promise<void>,
+    notices: Relay<NativeLazyNotice>,
+  ) {
     this.device = device;
     this.#options = options;
+    this.#notices = notices;
     const good = options.checksumsGood(this.#ended.signal);
     this.untrusted = new Promise((resolve) => {
       good.catch(() => {
@@ -167,6 +178,7 @@ export class LazyRun {
       this.complete = false;
       throw systemError('ERR_SNAPBAK_RESTORE', 'cannot make durable what was restored', cause);
     } finally {
+      this.#notices.cut();
       this.#reject(
         new SnapbakError('ERR_SNAPBAK_ABORTED', 'the restore was stopped before everything was there'),
       );

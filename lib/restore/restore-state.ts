@@ -135,10 +135,12 @@ export async function bootId(): Promise<string> {
 }
 
 /**
- * What must be the same when a restore goes on: a file by its inode and birth, a
- * device by what the hardware or the volume manager calls it, because names and
- * numbers are given out anew at each boot. A device that nothing tells from
- * another is believed to be the same within one boot only.
+ * What must be the same when a restore goes on: a file by its inode and birth (by
+ * its inode alone on a file system without times of birth), a loop device by its
+ * file and the part of it, any other device by what the hardware or the volume
+ * manager calls it, because names and numbers are given out anew at each boot. A
+ * device that nothing tells from another is believed to be the same within one
+ * boot only, and for as long as nothing else is behind its number.
  */
 export async function destinationIdentity(path: string): Promise<string> {
   const stats = await stat(path, { bigint: true });
@@ -148,11 +150,25 @@ export async function destinationIdentity(path: string): Promise<string> {
   const partition = await firstLine(join(node, 'partition'));
   const disk = partition === undefined ? node : dirname(node);
   const part = partition === undefined ? '' : ` part ${partition} at ${await firstLine(join(node, 'start'))}`;
-  for (const name of ['dm/uuid', 'wwid', 'device/wwid', 'serial', 'device/serial', 'loop/backing_file']) {
+  for (const name of ['dm/uuid', 'wwid', 'device/wwid', 'serial', 'device/serial']) {
     const found = await firstLine(join(disk, name));
     if (found !== undefined && found !== '') return `device ${name} ${found}${part}`;
   }
-  return `device ${number} of boot ${await bootId()}`;
+  const loop = await loopIdentity(join(disk, 'loop'));
+  if (loop !== undefined) return `device loop ${loop}${part}`;
+  // counts what was ever behind a number: another file of a loop device, another volume
+  const sequence = (await firstLine(join(disk, 'diskseq'))) ?? '';
+  return `device ${number} ${sequence} of boot ${await bootId()}`;
+}
+
+/** Undefined for what is no loop device, or when its file is not found by its name any more. */
+async function loopIdentity(folder: string): Promise<string | undefined> {
+  const [path, offset, limit] = await Promise.all(
+    ['backing_file', 'offset', 'sizelimit'].map((name) => firstLine(join(folder, name))),
+  );
+  if (!path || offset === undefined || limit === undefined) return undefined;
+  const behind = await destinationIdentity(path).catch(() => undefined);
+  return behind && `${path}, ${behind}, from ${offset} limit ${limit}`;
 }
 
 async function firstLine(path: string): Promise<string | undefined> {

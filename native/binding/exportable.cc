@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "convert.h"
@@ -46,12 +47,19 @@ Napi::Value Exportable::Read(const Napi::CallbackInfo& info) {
 
 Napi::Value Exportable::Serve(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
+  // exports that have ended leave sockets, threads and mappings behind
+  auto& servers = state_->servers;
+  if (!closing_) {
+    servers.erase(
+        std::remove_if(servers.begin(), servers.end(), [](const auto& one) { return one->ended(); }),
+        servers.end());
+  }
   std::vector<UniqueFd> peers;
   std::unique_ptr<ExportServer> server;
   const int ret =
       closing_ ? -EBADF : ExportServer::Start(state_->device, ToU32(info[0], "connections"), &peers, &server);
   if (ret != 0) throw MakeError(env, {ret, "serve"});
-  state_->servers.push_back(std::move(server));
+  servers.push_back(std::move(server));
   Napi::Array fds = Napi::Array::New(env, peers.size());
   for (uint32_t i = 0; i < fds.Length(); ++i) fds.Set(i, Napi::Number::New(env, peers[i].Release()));
   return fds;

@@ -149,7 +149,7 @@ Outcome SessionCore::Finish() {
   return {};
 }
 
-Outcome SessionCore::OpenView(std::shared_ptr<ExportedDevice>* view) {
+Outcome SessionCore::OpenView(std::shared_ptr<PointInTimeView>* view) {
   if (!copy_) return {-ESHUTDOWN, "view"};
   std::unique_ptr<PointInTimeView> made;
   const Outcome outcome{copy_->OpenView(setup_.target, &made), "view"};

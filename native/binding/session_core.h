@@ -64,7 +64,7 @@ class SessionCore {
   Outcome StartTogether(GroupStart* group, snapbak_start* start);
   Outcome Finish();
   // The target has a read(), or is a file. See CopySession::OpenView().
-  Outcome OpenView(std::shared_ptr<ExportedDevice>* view);
+  Outcome OpenView(std::shared_ptr<PointInTimeView>* view);
   // Held writes go first, then the threads. Idempotent, and so is Close.
   void Abort();
   void Close();

@@ -310,10 +310,15 @@ Napi::Value SessionWrap::Unlist(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value SessionWrap::OpenView(const Napi::CallbackInfo& info) {
-  auto view = std::make_shared<std::shared_ptr<ExportedDevice>>();
+  auto made = std::make_shared<std::shared_ptr<PointInTimeView>>();
   return Submit(
-      info.Env(), [view](SessionCore* core) { return core->OpenView(view.get()); },
-      [view](Napi::Env env) -> Napi::Value { return ExportableWrap::Wrap(env, std::move(*view)); });
+      info.Env(), [made](SessionCore* core) { return core->OpenView(made.get()); },
+      [made](Napi::Env env) -> Napi::Value {
+        return ExportableWrap::Wrap(env, *made, [view = *made] {
+          view->Close();
+          return Outcome{};
+        });
+      });
 }
 
 Napi::Value SessionWrap::Stats(const Napi::CallbackInfo& info) {

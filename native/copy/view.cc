@@ -33,15 +33,21 @@ PointInTimeView::PointInTimeView(const CopyState& state, std::shared_ptr<Target>
     : size_(state.memory->geometry().origin_size),
       block_size_(state.block_size),
       direct_(IsDirect(state.lower.fd.get())),
-      target_(std::move(target)),
-      fates_(state.fates),
-      gate_(state.view_gate) {}
+      gate_(state.view_gate),
+      sources_{std::move(target), state.fates} {}
+
+PointInTimeView::Sources PointInTimeView::Hold() {
+  std::lock_guard lock(mutex_);
+  return sources_;
+}
 
 int PointInTimeView::Read(uint64_t offset, void* data, size_t length) {
   if (offset > size_ || length > size_ - offset) return -EINVAL;
+  const Sources sources = Hold();
+  if (sources.target == nullptr) return -ESHUTDOWN;
   Piece piece{offset, static_cast<uint8_t*>(data), length};
   while (piece.length > 0) {
-    const int64_t read = ReadSome(piece);
+    const int64_t read = ReadSome(sources, piece);
     if (read < 0) return static_cast<int>(read);
     piece.offset += static_cast<uint64_t>(read);
     piece.data += read;
@@ -56,7 +62,7 @@ size_t PointInTimeView::BytesBefore(const Piece& piece, uint64_t end_block) cons
 }
 
 // Reads a part of the piece, from its beginning on. Bytes, 0 for "look again", or -errno.
-int64_t PointInTimeView::ReadSome(const Piece& piece) {
+int64_t PointInTimeView::ReadSome(const Sources& sources, const Piece& piece) {
   if (shut_) return -ESHUTDOWN;
   const uint64_t block = piece.offset / block_size_;
   const uint64_t end = (piece.offset + piece.length - 1) / block_size_ + 1;
@@ -64,16 +70,16 @@ int64_t PointInTimeView::ReadSome(const Piece& piece) {
   {
     const ViewGate::Visit visit(gate_.get());
     if (visit.state() == nullptr ? !visit.finished() : IsOver(*visit.state())) return -ESHUTDOWN;
-    fate = fates_->Of(block);
+    fate = sources.fates->Of(block);
     if (fate == Fate::kOpen) {
-      return visit.state() == nullptr ? -ESHUTDOWN : ReadOpen(visit.state(), piece);
+      return visit.state() == nullptr ? -ESHUTDOWN : ReadOpen(sources, visit.state(), piece);
     }
   }
   // settled for good: no session is needed
   if (fate == Fate::kInvalid) return -EIO;
-  const size_t length = BytesBefore(piece, fates_->RunEnd(block, end));
+  const size_t length = BytesBefore(piece, sources.fates->RunEnd(block, end));
   if (fate == Fate::kDone) {
-    const int error = ReadTarget({piece.offset, piece.data, length});
+    const int error = ReadTarget(sources, {piece.offset, piece.data, length});
     if (error != 0) return error;
   } else {
     std::memset(piece.data, 0, length);
@@ -81,11 +87,11 @@ int64_t PointInTimeView::ReadSome(const Piece& piece) {
   return static_cast<int64_t>(length);
 }
 
-int64_t PointInTimeView::ReadOpen(CopyState* state, const Piece& piece) {
+int64_t PointInTimeView::ReadOpen(const Sources& sources, CopyState* state, const Piece& piece) {
   const uint64_t block = piece.offset / block_size_;
   const uint64_t end = (piece.offset + std::min(piece.length, kMaxRead) - 1) / block_size_ + 1;
   const uint64_t pending = snapbak_bitmap_next_clear(state->memory->bitmap(), block, end);
-  if (pending == block) return Await(state, piece);
+  if (pending == block) return Await(sources, state, piece);
   const int64_t read = ReadPending(state, piece, pending);
   // a sector among them cannot be read: the other blocks can
   if (read < 0 && read != -ESHUTDOWN && pending > block + 1) return ReadPending(state, piece, block + 1);
@@ -129,16 +135,16 @@ int PointInTimeView::ReadLower(CopyState* state, const Piece& piece) {
   }
   if (error == 0) std::memcpy(piece.data, buffer.data() + before, piece.length);
   std::lock_guard lock(mutex_);
-  if (buffer.data() != nullptr) spare_.push_back(std::move(buffer));
+  if (buffer.data() != nullptr && sources_.target != nullptr) spare_.push_back(std::move(buffer));
   return error;
 }
 
 // Not pending, and not settled: waits for it, or finds it in a slot.
-int64_t PointInTimeView::Await(CopyState* state, const Piece& piece) {
+int64_t PointInTimeView::Await(const Sources& sources, CopyState* state, const Piece& piece) {
   const uint64_t block = piece.offset / block_size_;
   const size_t length = BytesBefore(piece, block + 1);
   const auto found = state->jobs.AwaitBlock(
-      block, [&] { return shut_ || fates_->Of(block) != Fate::kOpen; },
+      block, [&] { return shut_ || sources.fates->Of(block) != Fate::kOpen; },
       [&](uint32_t slot) {
         std::memcpy(piece.data, state->memory->slot(slot) + piece.offset % block_size_, length);
       });
@@ -153,19 +159,28 @@ int64_t PointInTimeView::Await(CopyState* state, const Piece& piece) {
   return -ESHUTDOWN;
 }
 
-int PointInTimeView::ReadTarget(const Piece& piece) {
+int PointInTimeView::ReadTarget(const Sources& sources, const Piece& piece) {
   int error;
   do {
-    error = target_->Read(piece.offset, piece.data, piece.length, shut_);
+    error = sources.target->Read(piece.offset, piece.data, piece.length, shut_);
   } while (error == -ECANCELED && !shut_);  // another view was shut
   return error == -ECANCELED ? -ESHUTDOWN : error;
 }
 
 void PointInTimeView::Shutdown() {
   shut_ = true;  // before: a read that is about to begin sees it
-  target_->CancelReads();
+  const Sources sources = Hold();
+  if (sources.target != nullptr) sources.target->CancelReads();
   const ViewGate::Visit visit(gate_.get());
   if (visit.state() != nullptr) visit.state()->jobs.WakeReaders();
+}
+
+void PointInTimeView::Close() {
+  Sources sources;  // goes after the lock: that may close a file
+  std::vector<AlignedBuffer> spare;
+  std::lock_guard lock(mutex_);
+  std::swap(sources, sources_);
+  spare.swap(spare_);
 }
 
 }  // namespace snapbak

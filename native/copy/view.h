@@ -12,7 +12,8 @@
 //   else         it is in somebody's hands, or its event on its way: wait
 //
 // A session that is finished leaves the view on the target, for as long as it
-// is wanted. One that ends otherwise ends it: -ESHUTDOWN.
+// is wanted: Close() gives the target back. A session that ends otherwise ends
+// the view: -ESHUTDOWN.
 #pragma once
 
 #include <atomic>
@@ -37,6 +38,9 @@ class PointInTimeView : public ExportedDevice {
   bool read_only() const override { return true; }
   int Read(uint64_t offset, void* data, size_t length) override;
   void Shutdown() override;
+  // After Shutdown: gives back the target and all that is large. A read that is still inside has its own hold
+  // of them until it comes back; Shutdown() may be called beside this. Idempotent.
+  void Close();
 
  private:
   struct Piece {
@@ -44,25 +48,30 @@ class PointInTimeView : public ExportedDevice {
     uint8_t* data;
     size_t length;
   };
+  // What a read needs of its own, for it may outlive Close().
+  struct Sources {
+    std::shared_ptr<Target> target;
+    std::shared_ptr<BlockFates> fates;
+  };
 
-  int64_t ReadSome(const Piece& piece);
-  int64_t ReadOpen(CopyState* state, const Piece& piece);
+  Sources Hold();
+  int64_t ReadSome(const Sources& sources, const Piece& piece);
+  int64_t ReadOpen(const Sources& sources, CopyState* state, const Piece& piece);
   int64_t ReadPending(CopyState* state, const Piece& piece, uint64_t end_block);
   int ReadLower(CopyState* state, const Piece& piece);
-  int64_t Await(CopyState* state, const Piece& piece);
-  int ReadTarget(const Piece& piece);
+  int64_t Await(const Sources& sources, CopyState* state, const Piece& piece);
+  int ReadTarget(const Sources& sources, const Piece& piece);
   size_t BytesBefore(const Piece& piece, uint64_t end_block) const;
 
   const uint64_t size_;
   const uint32_t block_size_;
   const bool direct_;  // the lower device wants whole sectors, aligned memory
-  const std::shared_ptr<Target> target_;
-  const std::shared_ptr<BlockFates> fates_;
   const std::shared_ptr<ViewGate> gate_;
   std::atomic<bool> shut_{false};
 
-  std::mutex mutex_;
-  std::vector<AlignedBuffer> spare_;  // for direct I/O, one a reader; guarded by mutex_
+  std::mutex mutex_;                  // guards all below
+  Sources sources_;                   // empty once it is closed
+  std::vector<AlignedBuffer> spare_;  // for direct I/O, one a reader
 };
 
 }  // namespace snapbak

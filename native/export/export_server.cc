@@ -42,8 +42,9 @@ class DataBuffer {
 
 class ExportServer::Connection {
  public:
-  Connection(std::shared_ptr<ExportedDevice> device, UniqueFd socket)
-      : device_(std::move(device)), socket_(std::move(socket)) {}
+  // `running` counts it while its thread runs.
+  Connection(std::shared_ptr<ExportedDevice> device, UniqueFd socket, std::atomic<unsigned>* running)
+      : device_(std::move(device)), socket_(std::move(socket)), running_(running) {}
 
   ~Connection() {
     HangUp();
@@ -53,9 +54,11 @@ class ExportServer::Connection {
   int Start() {
     const int ret = buffer_.Map();
     if (ret != 0) return ret;
+    ++*running_;
     try {
       thread_ = std::thread([this] { Run(); });
     } catch (const std::system_error&) {
+      --*running_;
       return -EAGAIN;
     }
     return 0;
@@ -70,6 +73,7 @@ class ExportServer::Connection {
     while (ServeOne()) {
     }
     HangUp();  // what is not this protocol has no second chance
+    --*running_;
   }
 
   bool ServeOne() {
@@ -107,6 +111,7 @@ class ExportServer::Connection {
 
   const std::shared_ptr<ExportedDevice> device_;
   const UniqueFd socket_;
+  std::atomic<unsigned>* const running_;
   DataBuffer buffer_;
   std::thread thread_;
 };
@@ -124,7 +129,7 @@ int ExportServer::Start(std::shared_ptr<ExportedDevice> device, unsigned connect
     int fds[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) return -errno;
     others.emplace_back(fds[1]);
-    server->connections_.push_back(std::make_unique<Connection>(device, UniqueFd(fds[0])));
+    server->connections_.push_back(std::make_unique<Connection>(device, UniqueFd(fds[0]), &server->running_));
     const int ret = server->connections_.back()->Start();
     if (ret != 0) return ret;
   }

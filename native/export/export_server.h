@@ -4,6 +4,7 @@
 // a thread for each.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -29,12 +30,16 @@ class ExportServer {
   // Idempotent; not from a thread of the device.
   void Stop();
 
+  // Nobody has any of the other ends open any more: its threads have ended, or are about to. Any thread.
+  bool ended() const { return running_ == 0; }
+
  private:
   class Connection;
 
   ExportServer();
 
-  std::mutex mutex_;  // around Stop
+  std::atomic<unsigned> running_{0};  // connections with a thread
+  std::mutex mutex_;                  // around Stop
   std::vector<std::unique_ptr<Connection>> connections_;
 };
 

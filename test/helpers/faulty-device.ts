@@ -39,16 +39,16 @@ export async function faultyDevice(cleanup: Cleanup, size: number, backing?: str
   return { path, backing: file, heal, fail: (what) => writeFileSync(trigger[what], '') };
 }
 
-/** A loop device over a new file of `size` bytes. */
-export async function loopDevice(cleanup: Cleanup, size: number): Promise<string> {
+/** A loop device over a new file of `size` bytes, at `path` if one is given. */
+export async function loopDevice(cleanup: Cleanup, size: number, path?: string): Promise<string> {
   needMounts();
   needPrograms('losetup');
-  const file = join(cleanup.folder('loop'), 'content');
+  const file = path ?? join(cleanup.folder('loop'), 'content');
   writeFileSync(file, '');
   truncateSync(file, size);
-  const path = (await must('losetup', ['--show', '-f', file])).trim();
-  cleanup.defer(`detach ${path}`, () => must('losetup', ['-d', path]));
-  return path;
+  const device = (await must('losetup', ['--show', '-f', file])).trim();
+  cleanup.defer(`detach ${device}`, () => must('losetup', ['-d', device]));
+  return device;
 }
 
 /** A tmpfs of `size` bytes, mounted until the cleanup runs. */

@@ -214,6 +214,22 @@ TEST_F(Export, APeerThatDiesLeavesNobodyWaiting) {
   server_->Stop();
 }
 
+TEST_F(Export, HasEndedWhenNobodyHasAnyOfTheOtherEnds) {
+  Start(3);
+  EXPECT_FALSE(server_->ended());
+  peers_.erase(peers_.begin(), peers_.begin() + 2);
+  Connect();
+  uint8_t byte;
+  EXPECT_EQ(client_->Read(0, &byte, 1), 0);
+  EXPECT_FALSE(server_->ended()) << "one is left";
+  client_.reset();
+  for (int i = 0; i < 30'000 && !server_->ended(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_TRUE(server_->ended());
+  server_.reset();
+}
+
 TEST_F(Export, TheWatchEndsWhenItIsToldToAndNotBefore) {
   Start(2);
   Connect();

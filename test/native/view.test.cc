@@ -375,6 +375,69 @@ TEST_F(ViewEndTest, AFinishedSessionLeavesTheViewOnTheTarget) {
   EXPECT_EQ(-ESHUTDOWN, ReadError(5));
 }
 
+// --- what it holds
+
+class ViewCloseTest : public ViewTest {
+ protected:
+  void BeginAndFinish() {
+    MakeAndStart();
+    auto target = std::shared_ptr<Target>(&target_, [](Target*) {});
+    held_ = target;
+    ASSERT_EQ(0, session_->OpenView(std::move(target), &view_));
+    session_->PushWork({{0, kSize}}, false);
+    log_.Await(NoticeKind::kComplete);
+    driver_.SetState(SNAPBAK_STATE_FINISHED);
+    session_->Stop();
+    session_.reset();
+  }
+
+  std::weak_ptr<Target> held_;
+};
+
+TEST_F(ViewCloseTest, GivesTheTargetBackWhenItIsClosedAndNotBefore) {
+  BeginAndFinish();
+  ExpectInstant(0, kSize);
+  view_->Shutdown();
+  EXPECT_FALSE(held_.expired());
+  view_->Close();
+  EXPECT_TRUE(held_.expired());
+  view_->Shutdown();
+  view_->Close();
+  EXPECT_EQ(-ESHUTDOWN, ReadError(5));
+}
+
+TEST_F(ViewCloseTest, LeavesTheTargetToAReadThatIsStillInside) {
+  BeginAndFinish();
+  target_.before_read = [this](const std::atomic<bool>&) {
+    view_->Shutdown();
+    view_->Close();
+    EXPECT_FALSE(held_.expired());
+  };
+  EXPECT_EQ(-ESHUTDOWN, ReadError(9));
+  EXPECT_TRUE(held_.expired());
+}
+
+TEST_F(ViewCloseTest, IsClosedBesideReadersAndASecondShutdown) {
+  BeginAndFinish();
+  std::vector<std::future<int>> readers;
+  std::atomic<int> reads{0};
+  for (int i = 0; i < 4; i++) {
+    readers.push_back(std::async(std::launch::async, [this, &reads] {
+      std::vector<uint8_t> bytes(kSize);
+      int error = 0;
+      for (; error == 0; reads++) error = view_->Read(0, bytes.data(), kSize);
+      return error;
+    }));
+  }
+  Eventually([&] { return reads >= 20; });
+  view_->Shutdown();
+  std::thread beside([this] { view_->Shutdown(); });
+  view_->Close();
+  beside.join();
+  for (std::future<int>& reader : readers) EXPECT_EQ(-ESHUTDOWN, Get(reader));
+  EXPECT_TRUE(held_.expired());
+}
+
 // --- what is refused
 
 TEST_F(ViewTest, IsRefusedBeforeTheStartAndWithATargetThatCannotBeRead) {

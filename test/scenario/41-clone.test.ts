@@ -194,6 +194,38 @@ describe('a clone that is used while it is made', () => {
     await qemuIo(served.uri, 'write -P 1 0 1M', 'flush');
   });
 
+  it('is served until it is closed, whatever the signal of the backup says after its end', async () => {
+    const origin = await openOrigin(served.origin);
+    cleanup.defer('close the origin', () => origin.close());
+    const controller = new AbortController();
+    const { signal } = controller;
+    const target = directoryTarget(directory);
+    const backup = await startBackup({ origin, target, clone: { to, socket }, signal });
+    cleanup.defer('close the clone', () => backup.clone!.close());
+    await backup.finished;
+    const client = await connect();
+    controller.abort();
+    await qemuIo(backup.clone!.uri!, 'write -P 9 1M 1M', 'flush', 'read -P 9 1M 1M');
+    assert.ok((await client.read(MiB, MiB)).every((byte) => byte === 9));
+    await client.close();
+    await backup.clone!.close();
+    assert.equal((await backup.clone!.exited)!.asked, true);
+  });
+
+  it('that fails while it is served after the backup ends, with exit status 5', async () => {
+    // a device that has room for what is listed, and not for what its client writes then
+    to = await loopDevice(cleanup, SIZE, join(await smallTmpfs(cleanup, 20 * MiB), 'content'));
+    const list = join(served.folder, 'list');
+    writeFileSync(list, '0 8M\n');
+    const backup = start('--clone-export', socket, '--blocks', list);
+    assert.equal(stateOf(await backup.event('finished')), 'complete');
+    const client = await connect();
+    await assert.rejects(client.write(8 * MiB, Buffer.alloc(16 * MiB, 7), { fua: true }));
+    const { events } = await expectExit(5, backup.finished);
+    assert.match(String(events.at(-1)?.message), /the clone of .* was given up/);
+    assert.equal(await saysComplete(directory), true);
+  });
+
   it('is refused on the origin, the target and what holds something, in words', async () => {
     const origin = await openOrigin(served.origin);
     cleanup.defer('close the origin', () => origin.close());

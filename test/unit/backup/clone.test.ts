@@ -12,6 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { RunningClone } from '../../../lib/backup/clone.js';
 import { checkClone } from '../../../lib/backup/clone-options.js';
 import { type BackupOptions, startBackup } from '../../../lib/backup.js';
@@ -208,6 +209,32 @@ describe('the clone of a backup', () => {
     assert.deepEqual(log, ['clone.finish']);
     await clone.close();
     assert.deepEqual(log.slice(1), ['export.stop', 'clone.close']);
+  });
+
+  it('that is shown is not ended by the signal of a backup that is over', async () => {
+    const clone = await losable().open(programs, join(folder, 'socket'));
+    const controller = new AbortController();
+    let given: AbortSignal | undefined;
+    await clone.show(controller.signal, async ({ signal }) => {
+      given = signal;
+      return shown();
+    });
+    await clone.finish();
+    controller.abort();
+    assert.equal(given!.aborted, false);
+    await clone.close();
+  });
+
+  it('that is lost while it is served after the backup ends its export, for there are no events then', async () => {
+    const { open, lose } = losable();
+    const clone = await open(programs, join(folder, 'socket'));
+    await clone.show(undefined, async () => shown());
+    assert.equal((await clone.finish()).state, 'complete');
+    lose(5);
+    assert.equal(clone.lost!.errno, -5);
+    await turn();
+    assert.deepEqual(log, ['clone.finish', 'export.stop', 'clone.close']);
+    await clone.close();
   });
 
   it('that was shown keeps its file when the backup does not finish, for what clients wrote', async () => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { lstatSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { lstatSync, renameSync, symlinkSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { binding } from '../../../lib/binding.js';
 import { SnapbakError } from '../../../lib/errors.js';
@@ -13,6 +13,8 @@ import {
 } from '../../../lib/restore/restore-state.js';
 import { manifestOf } from '../../helpers/backup-folder.js';
 import { Cleanup } from '../../helpers/cleanup.js';
+import { loopDevice } from '../../helpers/faulty-device.js';
+import { must } from '../../helpers/programs.js';
 
 describe('the state file of a restore', () => {
   const cleanup = new Cleanup();
@@ -67,5 +69,30 @@ describe('the state file of a restore', () => {
     assert.notEqual(await destinationIdentity(one), await destinationIdentity(two));
     assert.equal(await destinationIdentity(one), await destinationIdentity(one));
     assert.match(await bootId(), /^[0-9a-f-]{36}$/);
+  });
+
+  it('knows a loop device by its file and the part of it, and not by the file’s name', async () => {
+    const device = await loopDevice(cleanup, 2 ** 20);
+    const [file] = (await must('losetup', ['-n', '-O', 'BACK-FILE', device])).trim().split('\n') as [string];
+    const attach = async (...options: string[]) => {
+      await must('losetup', ['-d', device]);
+      await must('losetup', [...options, device, file]);
+      return destinationIdentity(device);
+    };
+    const first = await destinationIdentity(device);
+    assert.equal(await attach(), first);
+    const parts = [await attach('-o', '4096'), await attach('--sizelimit', '8192')];
+    renameSync(file, `${file}.old`);
+    writeFileSync(file, Buffer.alloc(2 ** 20));
+    const other = await attach();
+    // nothing is told by its name any more: believed for as long as it stays attached
+    unlinkSync(file);
+    const nameless = await destinationIdentity(device);
+    assert.equal(await destinationIdentity(device), nameless);
+    renameSync(`${file}.old`, file);
+    assert.equal(await attach(), first, 'the first file again');
+    unlinkSync(file);
+    const another = await destinationIdentity(device);
+    assert.equal(new Set([first, ...parts, other, nameless, another]).size, 6);
   });
 });
