@@ -269,6 +269,7 @@ export interface NativeSession {
   start(timeoutMs: number): Promise<NativeInstant>;
   /**
    * One start instant for all of `sessions`, this one among them: a promise each.
+   * The kernel driver freezes file systems in their order.
    * If one fails, all reject (those that did not fail themselves with
    * `ECANCELED`), and every session is aborted, without waiting for JavaScript:
    * writes stand still meanwhile, for `timeoutMs` at most.

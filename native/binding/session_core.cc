@@ -113,12 +113,12 @@ Outcome SessionCore::Start(uint64_t timeout_ms, snapbak_start* start) {
   return {error, "start", error == 0 ? 0 : start->failed_dev};
 }
 
-Outcome SessionCore::StartTogether(GroupStart* group, snapbak_start* start) {
+Outcome SessionCore::StartTogether(GroupStart* group, size_t number, snapbak_start* start) {
   if (!copy_ || ended_) {
     group->Withdraw();
     return {-EINVAL, "start"};
   }
-  const GroupStart::End end = copy_->StartTogether(group, start);
+  const GroupStart::End end = copy_->StartTogether(group, number, start);
   if (end.error != 0) Abort();  // not left to JavaScript: writes may stand still
   return {end.error, end.stage, end.error == 0 ? 0 : start->failed_dev};
 }

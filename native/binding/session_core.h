@@ -60,8 +60,9 @@ class SessionCore {
   Outcome Hint(const std::vector<Extent>& extents);
   Outcome Prepare(Setup setup);
   Outcome Start(uint64_t timeout_ms, snapbak_start* start);
-  // Together with other sessions, each on its own thread; after an error this one is aborted.
-  Outcome StartTogether(GroupStart* group, snapbak_start* start);
+  // Together with other sessions, each on its own thread and with a number of its own, see
+  // GroupStart::Run(); after an error this one is aborted.
+  Outcome StartTogether(GroupStart* group, size_t number, snapbak_start* start);
   Outcome Finish();
   // The target has a read(), or is a file. See CopySession::OpenView().
   Outcome OpenView(std::shared_ptr<ExportedDevice>* view);

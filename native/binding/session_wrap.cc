@@ -235,16 +235,16 @@ Napi::Value SessionWrap::StartTogether(const Napi::CallbackInfo& info) {
   }
   auto group = std::make_shared<GroupStart>(members.size(), ToU64(info[1], "timeoutMs"));
   Napi::Array promises = Napi::Array::New(env, members.size());
-  for (uint32_t i = 0; i < members.size(); i++) promises.Set(i, members[i]->StartIn(env, group));
+  for (uint32_t i = 0; i < members.size(); i++) promises.Set(i, members[i]->StartIn(env, group, i));
   return promises;
 }
 
-Napi::Value SessionWrap::StartIn(Napi::Env env, std::shared_ptr<GroupStart> group) {
+Napi::Value SessionWrap::StartIn(Napi::Env env, std::shared_ptr<GroupStart> group, size_t number) {
   auto start = std::make_shared<snapbak_start>();
   KeepAlive(env, true);
   Settler settler(env, data_->queue);
-  const bool accepted = thread_->Run([core = core_, start, settler, group] {
-    settler.Settle(core->StartTogether(group.get(), start.get()),
+  const bool accepted = thread_->Run([core = core_, start, settler, group, number] {
+    settler.Settle(core->StartTogether(group.get(), number, start.get()),
                    [start](Napi::Env env) { return InstantObject(env, *start); });
   });
   if (!accepted) {

@@ -50,7 +50,7 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap>, public Stoppable {
   // Runs `work` on the session's thread; the promise has what `value` makes.
   Napi::Value Submit(Napi::Env env, std::function<Outcome(SessionCore*)> work,
                      std::function<Napi::Value(Napi::Env)> value = nullptr);
-  Napi::Value StartIn(Napi::Env env, std::shared_ptr<GroupStart> group);
+  Napi::Value StartIn(Napi::Env env, std::shared_ptr<GroupStart> group, size_t number);
   void CancelTarget();
   void KeepAlive(Napi::Env env, bool alive);
 

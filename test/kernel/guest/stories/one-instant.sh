@@ -116,6 +116,22 @@ both_can_write() {
 	can_write b
 }
 
+freeze_from_the_top() {
+	local order rc
+	one_on_the_other
+	for order in '/dev/mapper/a /dev/mapper/b' '/dev/mapper/b /dev/mapper/a'; do
+		write_to_both
+		rc=0
+		timeout 120 snapbak backup $order "$T/backup" 2>"$T/words" || rc=$?
+		equal "the exit status of a backup of $order ($(tail -n 2 "$T/words"))" $rc 0
+		both_can_write
+		e2fsck -fn "$T/backup/a.img"
+		e2fsck -fn "$T/backup/b.img"
+		rm -r "$T/backup"
+	done
+}
+it 'are frozen from the top, if the one stands on a file system on the other, however they are named' freeze_from_the_top
+
 wrong_order() {
 	local begin origin
 	one_on_the_other
