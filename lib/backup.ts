@@ -154,7 +154,7 @@ export async function startBackup(options: BackupOptions): Promise<Backup | Back
     const inOrder = await freezeOrder(disks, ({ context }) => context.origin);
     const writeDirtyPages = () =>
       unlessAborted(async () => {
-        await Promise.all(disks.map(({ plan }) => plan.origin.writeDirtyPages()));
+        await Promise.all(disks.map((disk) => disk.writeDirtyPages()));
       }, signal);
     // once before, so that little is left to write while the application is at rest
     if (hooks.quiesces) await writeDirtyPages();

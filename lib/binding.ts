@@ -265,6 +265,11 @@ export interface NativeSession {
   heat(): NativeHeat;
   /** SETUP, buffers, threads, pending bits. */
   prepare(options: NativePrepareOptions): Promise<void>;
+  /**
+   * After open(): what is dirty on the lower device of a user or embedded driver is written, so
+   * that START has less to flush, and tells errors. close() does not wait for it.
+   */
+  flush(): Promise<void>;
   /** START. */
   start(timeoutMs: number): Promise<NativeInstant>;
   /**

@@ -2,6 +2,7 @@
 #include "session_core.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #include <chrono>
 #include <thread>
@@ -12,6 +13,17 @@
 #include "../driver/remote_driver.h"
 
 namespace snapbak {
+
+namespace {
+
+// The file of `fd` once more. Null where that is not permitted.
+std::shared_ptr<UniqueFd> OpenAgain(int fd) {
+  const std::string self = "/proc/self/fd/" + std::to_string(fd);
+  auto again = std::make_shared<UniqueFd>(open(self.c_str(), O_RDONLY | O_CLOEXEC));
+  return again->valid() ? again : nullptr;
+}
+
+}  // namespace
 
 SessionCore::~SessionCore() { Close(); }
 
@@ -48,6 +60,7 @@ Outcome SessionCore::Open(snapbak_query* query, snapbak_open* open) {
   opened_ = true;
   lower_.sector_size = open->sector_size;
   lower_.offset = open->lower_offset;
+  if (driver_->StartDescriptor() < 0) to_flush_ = OpenAgain(lower_.fd.get());
   return {};
 }
 
@@ -183,6 +196,7 @@ void SessionCore::Close() {
   tiers_.reset();
   checksums_.reset();
   lower_ = LowerView();
+  to_flush_.reset();
   driver_.reset();
   where_ = std::string();
   memory_ = SharedMemory();

@@ -2,6 +2,7 @@
 #include "session_wrap.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -95,6 +96,7 @@ Napi::Function SessionWrap::Define(Napi::Env env) {
                          InstanceMethod<&SessionWrap::TakeHints>("takeHints"),
                          InstanceMethod<&SessionWrap::Heat>("heat"),
                          InstanceMethod<&SessionWrap::Prepare>("prepare"),
+                         InstanceMethod<&SessionWrap::Flush>("flush"),
                          InstanceMethod<&SessionWrap::Start>("start"),
                          InstanceMethod<&SessionWrap::StartTogether>("startTogether"),
                          InstanceMethod<&SessionWrap::PushWork>("pushWork"),
@@ -210,6 +212,20 @@ Napi::Value SessionWrap::Prepare(const Napi::CallbackInfo& info) {
   auto setup = std::make_shared<SessionCore::Setup>(ToSetup(info[0].As<Napi::Object>(), data_));
   js_target_ = setup->js_target;
   return Submit(info.Env(), [setup](SessionCore* core) { return core->Prepare(std::move(*setup)); });
+}
+
+// Not on the session's thread: close() must not wait for it. Errors are START's to tell.
+Napi::Value SessionWrap::Flush(const Napi::CallbackInfo& info) {
+  Settler settler(info.Env(), data_->queue);
+  const bool accepted = thread_->Run([core = core_, pool = data_->flush.get(), settler] {
+    const auto flush = [lower = core->ToFlush(), settler] {
+      if (lower) fdatasync(lower->get());
+      settler.Settle({});
+    };
+    if (!pool->Run(flush)) settler.Settle({-EBADF, "closed"});
+  });
+  if (!accepted) settler.Settle({-EBADF, "closed"});
+  return settler.promise();
 }
 
 Napi::Value SessionWrap::Start(const Napi::CallbackInfo& info) {

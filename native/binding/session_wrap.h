@@ -33,6 +33,7 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap>, public Stoppable {
   Napi::Value TakeHints(const Napi::CallbackInfo& info);
   Napi::Value Heat(const Napi::CallbackInfo& info);
   Napi::Value Prepare(const Napi::CallbackInfo& info);
+  Napi::Value Flush(const Napi::CallbackInfo& info);
   Napi::Value Start(const Napi::CallbackInfo& info);
   Napi::Value StartTogether(const Napi::CallbackInfo& info);
   Napi::Value PushWork(const Napi::CallbackInfo& info);

@@ -7,6 +7,8 @@
 //   3 START   of all kernel origins, as one request, in the order of their numbers
 //   4 START   of the others, which lets their writes go on
 //
+// Step 1 takes as long as the devices do, and cannot be given up: what is dirty is
+// best written before (SessionWrap::Flush()).
 // After step 2 and before step 4 nothing is written to the origins of step 2, and
 // the kernel's own instant lies in between: it is the instant of all. When one
 // fails, none goes further: whoever takes part ends its own session then. A
