@@ -12,7 +12,14 @@
  * Whatever fails, everything before it is undone in reverse order. Nothing
  * between freezing and thawing allocates memory, touches user memory or
  * depends on the size of a device.
+ *
+ * Freezing writes, and cannot be interrupted. If what one origin stands on is
+ * frozen already (a file system with the file of a loop device), its freezing
+ * waits for a thaw. So each of several is frozen under a watch, which thaws it
+ * when the time of START is over, whatever START is waiting for then.
  */
+#include <linux/atomic.h>
+#include <linux/jiffies.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/timekeeping.h>
@@ -27,6 +34,8 @@ struct arm {
 	struct snapbak_session *s;
 	struct snapbak_origin *origin;
 	struct snapbak_compat_bdev bdev;
+	struct delayed_work watch;
+	atomic_t frozen; /* whoever sets it back thaws */
 };
 
 static bool any_broken(struct arm *arms, unsigned int nr)
@@ -38,6 +47,17 @@ static bool any_broken(struct arm *arms, unsigned int nr)
 			return true;
 	}
 	return false;
+}
+
+static void thaw(struct arm *arm)
+{
+	if (atomic_xchg(&arm->frozen, 0))
+		snapbak_compat_bdev_thaw(&arm->bdev);
+}
+
+static void thaw_late(struct work_struct *work)
+{
+	thaw(container_of(to_delayed_work(work), struct arm, watch));
 }
 
 /* Waits until no write is inside the gate; *left goes down by the time that it took. */
@@ -100,12 +120,52 @@ static void publish_heat(struct arm *arm)
 			     origin->heat, origin->nr_heat, snapbak_heat_now());
 }
 
-static int freeze_and_arm(struct arm *arms, unsigned int nr, struct snapbak_start *arg)
+/* Jiffies until @deadline, 0 from then on. */
+static long time_left(unsigned long deadline)
 {
-	long left = msecs_to_jiffies(arg->timeout_ms);
+	return max((long)(deadline - jiffies), 0L);
+}
+
+/*
+ * Freezes them in their order, and counts them in *frozen. *deadline: the first
+ * has been frozen for as long as START may take. What is frozen is thawed then,
+ * if there is a @watch.
+ */
+static int freeze_all(struct arm *arms, unsigned int nr, struct workqueue_struct *watch,
+		      struct snapbak_start *arg, unsigned int *frozen, unsigned long *deadline)
+{
+	while (*frozen < nr) {
+		struct arm *arm = &arms[*frozen];
+		int ret = snapbak_compat_bdev_freeze(&arm->bdev);
+
+		if (!ret) {
+			if (!*frozen)
+				*deadline = jiffies + msecs_to_jiffies(arg->timeout_ms) + 1;
+			atomic_set(&arm->frozen, 1);
+			if (watch)
+				queue_delayed_work(watch, &arm->watch, time_left(*deadline));
+			++*frozen;
+			if (fatal_signal_pending(current))
+				ret = -EINTR;
+			else if (!time_left(*deadline))
+				ret = -ETIMEDOUT;
+		}
+		if (ret) {
+			arg->failed_dev = new_encode_dev(arm->origin->dev);
+			return ret;
+		}
+	}
+	return 0;
+}
+
+static int freeze_and_arm(struct arm *arms, unsigned int nr, struct workqueue_struct *watch,
+			  struct snapbak_start *arg)
+{
+	unsigned int frozen = 0, i;
+	unsigned long deadline = 0;
 	u64 freeze_ns, shut_ns;
-	unsigned int frozen, i;
-	int ret = 0;
+	long left;
+	int ret;
 
 	/* an origin at a time, while writes still go: makes the freeze short */
 	for (i = 0; i < nr; i++)
@@ -117,23 +177,17 @@ static int freeze_and_arm(struct arm *arms, unsigned int nr, struct snapbak_star
 	 */
 	rcu_expedite_gp();
 	freeze_ns = ktime_get_ns();
-	for (frozen = 0; frozen < nr; frozen++) {
-		ret = snapbak_compat_bdev_freeze(&arms[frozen].bdev);
-		if (!ret && fatal_signal_pending(current)) {
-			snapbak_compat_bdev_thaw(&arms[frozen].bdev);
-			ret = -EINTR;
-		}
-		if (ret) {
-			arg->failed_dev = new_encode_dev(arms[frozen].origin->dev);
-			goto thaw;
-		}
-	}
+	ret = freeze_all(arms, nr, watch, arg, &frozen, &deadline);
+	if (ret)
+		goto undo;
 
 	shut_ns = ktime_get_ns();
 	for (i = 0; i < nr; i++)
 		snapbak_gate_shut(arms[i].origin);
+	/* if there is some, none was thawed before its gate was shut, where its writes wait */
+	left = time_left(deadline);
 	for (i = 0; i < nr; i++) {
-		ret = drain(arms[i].origin, arms, nr, &left);
+		ret = left ? drain(arms[i].origin, arms, nr, &left) : -ETIMEDOUT;
 		if (ret) {
 			arg->failed_dev = new_encode_dev(arms[i].origin->dev);
 			break;
@@ -143,9 +197,11 @@ static int freeze_and_arm(struct arm *arms, unsigned int nr, struct snapbak_star
 		arm_all(arms, nr, shut_ns, arg);
 	for (i = 0; i < nr; i++)
 		snapbak_gate_open(arms[i].origin);
-thaw:
+undo:
 	while (frozen--)
-		snapbak_compat_bdev_thaw(&arms[frozen].bdev);
+		thaw(&arms[frozen]);
+	for (i = 0; watch && i < nr; i++)
+		cancel_delayed_work_sync(&arms[i].watch);
 	arg->freeze_ns = ktime_get_ns() - freeze_ns;
 	rcu_unexpedite_gp();
 	for (i = 0; i < nr; i++)
@@ -177,18 +233,20 @@ static int check(struct arm *arm)
 
 /**
  * snapbak_start() - START.
- * @sessions: all of the backup, each with a reference; in any order, none twice.
+ * @sessions: all of the backup, each with a reference; none twice. They are frozen
+ *	in this order: one that stands on another comes before it.
  * @nr: how many, at least 1.
  * @arg: the request; filled in, after an error too.
  *
  * Context: process; may sleep.
  * Return: 0; -ENOTCONN, -EINVAL, -EPIPE for a session that is not ready;
- * -ETIMEDOUT if the writes in flight did not end in time; -ECANCELED if a
- * session broke meanwhile; -EINTR; what freezing said. After an error nothing
- * has changed.
+ * -ETIMEDOUT if the writes in flight did not end in time, or freezing one while
+ * another was frozen; -ECANCELED if a session broke meanwhile; -EINTR; what
+ * freezing said. After an error nothing has changed.
  */
 int snapbak_start(struct snapbak_session **sessions, unsigned int nr, struct snapbak_start *arg)
 {
+	struct workqueue_struct *watch = NULL;
 	unsigned int locked, opened = 0;
 	struct arm *arms;
 	int ret = 0;
@@ -196,10 +254,19 @@ int snapbak_start(struct snapbak_session **sessions, unsigned int nr, struct sna
 	arms = kcalloc(nr, sizeof(*arms), GFP_KERNEL);
 	if (!arms)
 		return -ENOMEM;
+	if (nr > 1) {
+		/* of its own: thaws wait for writes, and for each other */
+		watch = alloc_workqueue("dm-snapbak-start", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+		if (!watch) {
+			ret = -ENOMEM;
+			goto free;
+		}
+	}
 	ret = mutex_lock_killable(&snapbak_start_mutex);
 	if (ret)
-		goto free;
+		goto destroy;
 	for (locked = 0; locked < nr; locked++) {
+		INIT_DELAYED_WORK(&arms[locked].watch, thaw_late);
 		arms[locked].s = sessions[locked];
 		mutex_lock_nest_lock(&sessions[locked]->mutex, &snapbak_start_mutex);
 	}
@@ -216,12 +283,15 @@ int snapbak_start(struct snapbak_session **sessions, unsigned int nr, struct sna
 		}
 	}
 	if (!ret)
-		ret = freeze_and_arm(arms, nr, arg);
+		ret = freeze_and_arm(arms, nr, watch, arg);
 	while (opened--)
 		snapbak_compat_bdev_close(&arms[opened].bdev);
 	while (locked--)
 		mutex_unlock(&sessions[locked]->mutex);
 	mutex_unlock(&snapbak_start_mutex);
+destroy:
+	if (watch)
+		destroy_workqueue(watch);
 free:
 	kfree(arms);
 	return ret;

@@ -7,6 +7,7 @@ import type { BackupClone } from './backup/clone-options.js';
 import { checkSignal, Disk } from './backup/disk.js';
 import { BackupGroup } from './backup/group.js';
 import { GroupTarget } from './backup/group-target.js';
+import { freezeOrder } from './backup/freeze-order.js';
 import { alsoNotThawed, Hooks } from './backup/hooks.js';
 import { fixInstant } from './backup/instant.js';
 import { type BackupOptions, type CheckedOptions, checkOptions } from './backup/options.js';
@@ -153,15 +154,16 @@ export async function startBackup(options: BackupOptions): Promise<Backup | Back
     group = await groupTarget(disks, checked);
     await useTarget(disks, group, checked);
     for (const disk of disks) await disk.prepare();
+    const inOrder = await freezeOrder(disks, ({ context }) => context.origin);
     const writeDirtyPages = () =>
       unlessAborted(async () => {
-        await Promise.all(disks.map(({ plan }) => plan.origin.writeDirtyPages()));
+        await Promise.all(disks.map((disk) => disk.writeDirtyPages()));
       }, signal);
     // once before, so that little is left to write while the application is at rest
     if (hooks.quiesces) await writeDirtyPages();
     const instant = await hooks.around(async () => {
       await writeDirtyPages();
-      return fixInstant(disks, checked.startTimeout);
+      return fixInstant(inOrder, checked.startTimeout);
     });
     fixed = true;
     checkSignal(signal);

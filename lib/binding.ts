@@ -265,10 +265,16 @@ export interface NativeSession {
   heat(): NativeHeat;
   /** SETUP, buffers, threads, pending bits. */
   prepare(options: NativePrepareOptions): Promise<void>;
+  /**
+   * After open(): what is dirty on the lower device of a user or embedded driver is written, so
+   * that START has less to flush, and tells errors. close() does not wait for it.
+   */
+  flush(): Promise<void>;
   /** START. */
   start(timeoutMs: number): Promise<NativeInstant>;
   /**
    * One start instant for all of `sessions`, this one among them: a promise each.
+   * The kernel driver freezes file systems in their order.
    * If one fails, all reject (those that did not fail themselves with
    * `ECANCELED`), and every session is aborted, without waiting for JavaScript:
    * writes stand still meanwhile, for `timeoutMs` at most.

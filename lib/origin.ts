@@ -66,7 +66,7 @@ export interface Origin extends AsyncDisposable {
   createSession(): NativeSession;
   /** @internal What applications asked of the device, as the system counts; nothing where the driver's counters tell. */
   requestTotals(): Promise<RequestTotals | undefined>;
-  /** @internal Before the start, so that writes stand still for a shorter time then. */
+  /** @internal Of its file systems, before the start, so that writes stand still for a shorter time then. */
   writeDirtyPages(): Promise<void>;
 }
 

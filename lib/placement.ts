@@ -1,7 +1,7 @@
 /**
  * Where a container or a target may lie: never where its writes could have to
  * wait for the very writes that the session holds (design, invariant 6). Both
- * ask here before they make anything.
+ * ask here before they make anything. And which origin stands on which.
  */
 import type { NativeOriginInfo } from './binding.js';
 import { deviceNumber, type Host, type Mount, thisHost } from './host.js';
@@ -44,6 +44,19 @@ export async function deviceDependence(
     if (dev !== 0) await standsOn(deviceNumber(dev), host, under);
   }
   return under.has(number) ? 'is a device that the origin lies on' : undefined;
+}
+
+/** Why another origin could stand on this one, in the same words. */
+export async function originDependence(
+  other: OriginPlace,
+  origin: OriginPlace,
+  host: Host = thisHost,
+): Promise<string | undefined> {
+  const walk = new Walk(origin, host);
+  if (other.lowerDev !== 0) return walk.device(deviceNumber(other.lowerDev));
+  const holder = deviceNumber(other.lowerFsDev);
+  const mount = (await host.mounts()).find(({ device }) => device === holder);
+  return mount === undefined ? undefined : walk.mount(mount);
 }
 
 /** Whether `path` is the origin's image or device itself. */

@@ -147,6 +147,11 @@ export class Disk {
     checkSignal(this.#options.signal);
   }
 
+  /** So that START has little left to write; errors are START's to tell. */
+  async writeDirtyPages(): Promise<void> {
+    await Promise.all([this.plan.origin.writeDirtyPages(), this.session.flush().catch(() => {})]);
+  }
+
   /** What START answered; with several, the instant that is common to all. */
   started({ armNs, freezeNs }: NativeInstant, startTime: number): Instant {
     this.#instant = { startedAt: new Date(startTime), armMs: armNs / 1e6, freezeMs: freezeNs / 1e6 };

@@ -8,7 +8,10 @@ import { fromNative, isNativeError } from '../native-errors.js';
 import type { Disk } from './disk.js';
 import type { Instant } from './hooks.js';
 
-/** @returns the instant of all, and the longest times of any */
+/**
+ * @param disks in the order in which file systems are to be frozen, see `freezeOrder()`
+ * @returns the instant of all, and the longest times of any
+ */
 export async function fixInstant(disks: readonly Disk[], startTimeout: number): Promise<Instant> {
   const answers =
     disks.length === 1

@@ -36,7 +36,7 @@ export abstract class AnyOrigin implements Origin {
     return undefined;
   }
 
-  /** Nothing here: START flushes the lower device of user and embedded drivers. */
+  /** Nothing here: sessions flush the lower device of user and embedded drivers. */
   async writeDirtyPages(): Promise<void> {}
 
   async info(): Promise<OriginInfo> {

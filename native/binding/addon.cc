@@ -37,6 +37,7 @@ void StopAll(AddonData* data) {
   while (!data->sessions.empty()) (*data->sessions.begin())->StopNow();
   while (!data->origins.empty()) (*data->origins.begin())->StopNow();
   data->helper->Join();
+  data->flush->Join();
   data->queue->Shutdown();
 }
 
@@ -44,6 +45,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   auto* data = new AddonData;
   data->queue = MainQueue::Create(env);
   data->helper = std::make_unique<ThreadPool>("snapbak-helper", 2);
+  data->flush = std::make_unique<ThreadPool>("snapbak-flush", 16);
   env.SetInstanceData(data);
   env.AddCleanupHook([](AddonData* gone) { StopAll(gone); }, data);
   data->origin_class = Napi::Persistent(OriginWrap::Define(env));

@@ -25,6 +25,7 @@ class Stoppable {
 struct AddonData {
   std::shared_ptr<MainQueue> queue;
   std::unique_ptr<ThreadPool> helper;  // work that belongs to no object
+  std::unique_ptr<ThreadPool> flush;   // writing what is dirty, which takes as long as a device does
   Napi::FunctionReference origin_class;
   Napi::FunctionReference session_class;
   Napi::FunctionReference replay_class;

@@ -129,7 +129,7 @@ Napi::Value SyncFileSystem(const Napi::CallbackInfo& info) {
   const std::string path = info[0].As<Napi::String>();
   AddonData* data = AddonData::Of(info.Env());
   Settler settler(info.Env(), data->queue);
-  const bool accepted = data->helper->Run([path, settler] { settler.Settle({SyncFs(path), "syncfs"}); });
+  const bool accepted = data->flush->Run([path, settler] { settler.Settle({SyncFs(path), "syncfs"}); });
   if (!accepted) settler.Settle({-EBADF, "syncfs"});
   return settler.promise();
 }

@@ -2,6 +2,7 @@
 #include "session_core.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #include <chrono>
 #include <thread>
@@ -12,6 +13,17 @@
 #include "../driver/remote_driver.h"
 
 namespace snapbak {
+
+namespace {
+
+// The file of `fd` once more. Null where that is not permitted.
+std::shared_ptr<UniqueFd> OpenAgain(int fd) {
+  const std::string self = "/proc/self/fd/" + std::to_string(fd);
+  auto again = std::make_shared<UniqueFd>(open(self.c_str(), O_RDONLY | O_CLOEXEC));
+  return again->valid() ? again : nullptr;
+}
+
+}  // namespace
 
 SessionCore::~SessionCore() { Close(); }
 
@@ -48,6 +60,7 @@ Outcome SessionCore::Open(snapbak_query* query, snapbak_open* open) {
   opened_ = true;
   lower_.sector_size = open->sector_size;
   lower_.offset = open->lower_offset;
+  if (driver_->StartDescriptor() < 0) to_flush_ = OpenAgain(lower_.fd.get());
   return {};
 }
 
@@ -113,12 +126,12 @@ Outcome SessionCore::Start(uint64_t timeout_ms, snapbak_start* start) {
   return {error, "start", error == 0 ? 0 : start->failed_dev};
 }
 
-Outcome SessionCore::StartTogether(GroupStart* group, snapbak_start* start) {
+Outcome SessionCore::StartTogether(GroupStart* group, size_t number, snapbak_start* start) {
   if (!copy_ || ended_) {
     group->Withdraw();
     return {-EINVAL, "start"};
   }
-  const GroupStart::End end = copy_->StartTogether(group, start);
+  const GroupStart::End end = copy_->StartTogether(group, number, start);
   if (end.error != 0) Abort();  // not left to JavaScript: writes may stand still
   return {end.error, end.stage, end.error == 0 ? 0 : start->failed_dev};
 }
@@ -183,6 +196,7 @@ void SessionCore::Close() {
   tiers_.reset();
   checksums_.reset();
   lower_ = LowerView();
+  to_flush_.reset();
   driver_.reset();
   where_ = std::string();
   memory_ = SharedMemory();

@@ -59,9 +59,13 @@ class SessionCore {
   // Hints to the origin's session, whoever owns it; needs no Open().
   Outcome Hint(const std::vector<Extent>& extents);
   Outcome Prepare(Setup setup);
+  // After Open(): what Start() flushes besides, user and embedded drivers. With a memory of its own
+  // for errors: whoever flushes it before takes none from Start(). Null: nothing.
+  std::shared_ptr<UniqueFd> ToFlush() const { return to_flush_; }
   Outcome Start(uint64_t timeout_ms, snapbak_start* start);
-  // Together with other sessions, each on its own thread; after an error this one is aborted.
-  Outcome StartTogether(GroupStart* group, snapbak_start* start);
+  // Together with other sessions, each on its own thread and with a number of its own, see
+  // GroupStart::Run(); after an error this one is aborted.
+  Outcome StartTogether(GroupStart* group, size_t number, snapbak_start* start);
   Outcome Finish();
   // The target has a read(), or is a file. See CopySession::OpenView().
   Outcome OpenView(std::shared_ptr<PointInTimeView>* view);
@@ -85,6 +89,7 @@ class SessionCore {
   bool ended_ = false;  // finished or aborted
   std::atomic<bool> finished_{false};
   LowerView lower_;
+  std::shared_ptr<UniqueFd> to_flush_;
   SharedMemory memory_;
   Setup setup_;
   std::unique_ptr<ChecksumFile> checksums_;

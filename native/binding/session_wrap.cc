@@ -2,6 +2,7 @@
 #include "session_wrap.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -95,6 +96,7 @@ Napi::Function SessionWrap::Define(Napi::Env env) {
                          InstanceMethod<&SessionWrap::TakeHints>("takeHints"),
                          InstanceMethod<&SessionWrap::Heat>("heat"),
                          InstanceMethod<&SessionWrap::Prepare>("prepare"),
+                         InstanceMethod<&SessionWrap::Flush>("flush"),
                          InstanceMethod<&SessionWrap::Start>("start"),
                          InstanceMethod<&SessionWrap::StartTogether>("startTogether"),
                          InstanceMethod<&SessionWrap::PushWork>("pushWork"),
@@ -212,6 +214,20 @@ Napi::Value SessionWrap::Prepare(const Napi::CallbackInfo& info) {
   return Submit(info.Env(), [setup](SessionCore* core) { return core->Prepare(std::move(*setup)); });
 }
 
+// Not on the session's thread: close() must not wait for it. Errors are START's to tell.
+Napi::Value SessionWrap::Flush(const Napi::CallbackInfo& info) {
+  Settler settler(info.Env(), data_->queue);
+  const bool accepted = thread_->Run([core = core_, pool = data_->flush.get(), settler] {
+    const auto flush = [lower = core->ToFlush(), settler] {
+      if (lower) fdatasync(lower->get());
+      settler.Settle({});
+    };
+    if (!pool->Run(flush)) settler.Settle({-EBADF, "closed"});
+  });
+  if (!accepted) settler.Settle({-EBADF, "closed"});
+  return settler.promise();
+}
+
 Napi::Value SessionWrap::Start(const Napi::CallbackInfo& info) {
   const uint64_t timeout_ms = ToU64(info[0], "timeoutMs");
   auto start = std::make_shared<snapbak_start>();
@@ -235,16 +251,16 @@ Napi::Value SessionWrap::StartTogether(const Napi::CallbackInfo& info) {
   }
   auto group = std::make_shared<GroupStart>(members.size(), ToU64(info[1], "timeoutMs"));
   Napi::Array promises = Napi::Array::New(env, members.size());
-  for (uint32_t i = 0; i < members.size(); i++) promises.Set(i, members[i]->StartIn(env, group));
+  for (uint32_t i = 0; i < members.size(); i++) promises.Set(i, members[i]->StartIn(env, group, i));
   return promises;
 }
 
-Napi::Value SessionWrap::StartIn(Napi::Env env, std::shared_ptr<GroupStart> group) {
+Napi::Value SessionWrap::StartIn(Napi::Env env, std::shared_ptr<GroupStart> group, size_t number) {
   auto start = std::make_shared<snapbak_start>();
   KeepAlive(env, true);
   Settler settler(env, data_->queue);
-  const bool accepted = thread_->Run([core = core_, start, settler, group] {
-    settler.Settle(core->StartTogether(group.get(), start.get()),
+  const bool accepted = thread_->Run([core = core_, start, settler, group, number] {
+    settler.Settle(core->StartTogether(group.get(), number, start.get()),
                    [start](Napi::Env env) { return InstantObject(env, *start); });
   });
   if (!accepted) {

@@ -33,6 +33,7 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap>, public Stoppable {
   Napi::Value TakeHints(const Napi::CallbackInfo& info);
   Napi::Value Heat(const Napi::CallbackInfo& info);
   Napi::Value Prepare(const Napi::CallbackInfo& info);
+  Napi::Value Flush(const Napi::CallbackInfo& info);
   Napi::Value Start(const Napi::CallbackInfo& info);
   Napi::Value StartTogether(const Napi::CallbackInfo& info);
   Napi::Value PushWork(const Napi::CallbackInfo& info);
@@ -50,7 +51,7 @@ class SessionWrap : public Napi::ObjectWrap<SessionWrap>, public Stoppable {
   // Runs `work` on the session's thread; the promise has what `value` makes.
   Napi::Value Submit(Napi::Env env, std::function<Outcome(SessionCore*)> work,
                      std::function<Napi::Value(Napi::Env)> value = nullptr);
-  Napi::Value StartIn(Napi::Env env, std::shared_ptr<GroupStart> group);
+  Napi::Value StartIn(Napi::Env env, std::shared_ptr<GroupStart> group, size_t number);
   void CancelTarget();
   void KeepAlive(Napi::Env env, bool alive);
 

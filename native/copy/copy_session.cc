@@ -35,7 +35,7 @@ class CopySession::Impl {
   int SetClone(std::shared_ptr<Clone> clone);
   int Prepare(const std::vector<Extent>& listed);
   int Start(snapbak_start* start);
-  GroupStart::End StartTogether(GroupStart* group, snapbak_start* start);
+  GroupStart::End StartTogether(GroupStart* group, size_t number, snapbak_start* start);
   void Started();
   CopyStats Stats() const;
   void Stop();
@@ -167,8 +167,8 @@ int CopySession::Impl::Start(snapbak_start* start) {
   return error;
 }
 
-GroupStart::End CopySession::Impl::StartTogether(GroupStart* group, snapbak_start* start) {
-  const GroupStart::End end = group->Run(state_.driver, state_.lower.fd.get(), start);
+GroupStart::End CopySession::Impl::StartTogether(GroupStart* group, size_t number, snapbak_start* start) {
+  const GroupStart::End end = group->Run(number, state_.driver, state_.lower.fd.get(), start);
   if (end.error == 0) Started();
   return end;
 }
@@ -288,8 +288,8 @@ CopySession::~CopySession() { impl_->Stop(); }
 int CopySession::SetClone(std::shared_ptr<Clone> clone) { return impl_->SetClone(std::move(clone)); }
 int CopySession::Prepare(const std::vector<Extent>& listed) { return impl_->Prepare(listed); }
 int CopySession::Start(snapbak_start* start) { return impl_->Start(start); }
-GroupStart::End CopySession::StartTogether(GroupStart* group, snapbak_start* start) {
-  return impl_->StartTogether(group, start);
+GroupStart::End CopySession::StartTogether(GroupStart* group, size_t number, snapbak_start* start) {
+  return impl_->StartTogether(group, number, start);
 }
 std::vector<Extent> CopySession::TakeHints() { return impl_->state_.hints.Take(); }
 HeatPicture CopySession::Heat() const {

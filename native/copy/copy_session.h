@@ -133,9 +133,9 @@ class CopySession {
 
   // Fixes the point in time through the driver and lets the threads go.
   int Start(snapbak_start* start);
-  // The same together with others, at one instant; see GroupStart. After an error
+  // The same together with others, at one instant; see GroupStart::Run(). After an error
   // the driver's session has to be aborted at once: writes may stand still.
-  GroupStart::End StartTogether(GroupStart* group, snapbak_start* start);
+  GroupStart::End StartTogether(GroupStart* group, size_t number, snapbak_start* start);
 
   // Work for the sweep; order is kept. `priority` goes before all work that is
   // not. Handing out a block twice, or one that is not pending, is harmless.

@@ -4,13 +4,17 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include <iterator>
+#include <vector>
+
 namespace snapbak {
 
-GroupStart::End GroupStart::Run(Driver* driver, int lower, snapbak_start* start) {
+GroupStart::End GroupStart::Run(size_t number, Driver* driver, int lower, snapbak_start* start) {
   const bool kernel = driver->StartDescriptor() >= 0;
   int error = 0;
   if (kernel) {
-    Join(driver);
+    std::lock_guard<std::mutex> lock(mutex_);
+    kernel_[number] = driver;
   } else if (fdatasync(lower) != 0) {  // a read-only descriptor will do
     error = -errno;
   }
@@ -19,14 +23,15 @@ GroupStart::End GroupStart::Run(Driver* driver, int lower, snapbak_start* start)
   if (!kernel) error = Stop(driver);
   if (!Meet(error)) return {error != 0 ? error : -ECANCELED, "stop"};
 
-  if (driver == leader_) error = StartKernel(driver, start);
+  const bool leads = kernel && kernel_.begin()->second == driver;
+  if (leads) error = StartKernel(start);
   if (!Meet(error)) return {error != 0 ? error : -ECANCELED, "start"};
 
   if (!kernel) {
     start->size = sizeof *start;
     start->timeout_ms = timeout_ms_;
     error = driver->Start(start);
-  } else if (driver != leader_) {
+  } else if (!leads) {
     *start = started_;
   }
   if (!Meet(error)) return {error != 0 ? error : -ECANCELED, "start"};
@@ -59,16 +64,6 @@ void GroupStart::Arrive(int error) {
   met_.notify_all();
 }
 
-// Of the kernel origins, the first makes the request, which names the others.
-void GroupStart::Join(Driver* driver) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (leader_ == nullptr) {
-    leader_ = driver;
-  } else {
-    kernel_.push_back(driver->StartDescriptor());
-  }
-}
-
 int GroupStart::Stop(Driver* driver) const {
   snapbak_stop_writes stop{};
   stop.size = sizeof stop;
@@ -77,12 +72,16 @@ int GroupStart::Stop(Driver* driver) const {
 }
 
 // While the writes of the others stand still.
-int GroupStart::StartKernel(Driver* driver, snapbak_start* start) {
+int GroupStart::StartKernel(snapbak_start* start) {
+  std::vector<int> others;
+  for (auto other = std::next(kernel_.begin()); other != kernel_.end(); ++other) {
+    others.push_back(other->second->StartDescriptor());
+  }
   start->size = sizeof *start;
   start->timeout_ms = timeout_ms_;
-  start->nr_others = static_cast<__u32>(kernel_.size());
-  start->others = kernel_.empty() ? 0 : reinterpret_cast<uintptr_t>(kernel_.data());
-  const int error = driver->Start(start);
+  start->nr_others = static_cast<__u32>(others.size());
+  start->others = others.empty() ? 0 : reinterpret_cast<uintptr_t>(others.data());
+  const int error = kernel_.begin()->second->Start(start);
   if (error == 0) started_ = *start;
   return error;
 }

@@ -4,9 +4,11 @@
 //
 //   1 flush   lower devices of user and embedded drivers; writes go on
 //   2 stop    STOP_WRITES of these: their writes stand still
-//   3 START   of all kernel origins, as one request
+//   3 START   of all kernel origins, as one request, in the order of their numbers
 //   4 START   of the others, which lets their writes go on
 //
+// Step 1 takes as long as the devices do, and cannot be given up: what is dirty is
+// best written before (SessionWrap::Flush()).
 // After step 2 and before step 4 nothing is written to the origins of step 2, and
 // the kernel's own instant lies in between: it is the instant of all. When one
 // fails, none goes further: whoever takes part ends its own session then. A
@@ -17,8 +19,8 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <mutex>
-#include <vector>
 
 #include "../driver/driver.h"
 
@@ -35,10 +37,11 @@ class GroupStart {
     const char* stage = "start";
   };
 
-  // A member's part, on its session's thread. `lower`: descriptor of its lower
-  // device. Fills `start` as START does. After an error its session, which may be
-  // armed or stopped, has to be aborted at once.
-  End Run(Driver* driver, int lower, snapbak_start* start);
+  // A member's part, on its session's thread. `number`: of each its own; the kernel
+  // freezes file systems in this order. `lower`: descriptor of its lower device.
+  // Fills `start` as START does. After an error its session, which may be armed or
+  // stopped, has to be aborted at once.
+  End Run(size_t number, Driver* driver, int lower, snapbak_start* start);
 
   // In place of Run(): this member cannot take part, so the others fail. Never waits.
   void Withdraw();
@@ -46,9 +49,8 @@ class GroupStart {
  private:
   bool Meet(int error);
   void Arrive(int error);
-  void Join(Driver* driver);
   int Stop(Driver* driver) const;
-  int StartKernel(Driver* driver, snapbak_start* start);
+  int StartKernel(snapbak_start* start);
 
   const size_t members_;
   const uint64_t timeout_ms_;
@@ -57,11 +59,10 @@ class GroupStart {
   std::condition_variable met_;
   size_t arrived_ = 0;
   uint64_t step_ = 0;
-  bool failed_ = false;      // somebody, so far
-  bool good_ = true;         // the step that ended last
-  std::vector<int> kernel_;  // what START names
-  Driver* leader_ = nullptr;
-  snapbak_start started_{};  // of the kernel group
+  bool failed_ = false;               // somebody, so far
+  bool good_ = true;                  // the step that ended last
+  std::map<size_t, Driver*> kernel_;  // the first makes the request, which names the others
+  snapbak_start started_{};           // of the kernel group
 };
 
 }  // namespace snapbak

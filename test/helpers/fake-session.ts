@@ -83,6 +83,7 @@ type Step =
   | 'status'
   | 'hint'
   | 'prepare'
+  | 'flush'
   | 'start'
   | 'resizeTier'
   | 'openView'
@@ -145,6 +146,10 @@ export class FakeSession implements NativeSession {
   async prepare(options: NativePrepareOptions): Promise<void> {
     this.prepared = options;
     await this.#step('prepare');
+  }
+
+  async flush(): Promise<void> {
+    await this.#step('flush');
   }
 
   async start(timeoutMs: number) {

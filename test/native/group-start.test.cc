@@ -101,8 +101,8 @@ std::vector<GroupStart::End> RunAll(GroupStart* group, const std::vector<std::pa
   starts->assign(members.size(), snapbak_start{});
   std::vector<std::future<GroupStart::End>> runs;
   for (size_t i = 0; i < members.size(); ++i) {
-    runs.push_back(std::async(std::launch::async, [group, member = members[i], start = &(*starts)[i]] {
-      return group->Run(member.first, member.second, start);
+    runs.push_back(std::async(std::launch::async, [group, i, member = members[i], start = &(*starts)[i]] {
+      return group->Run(i, member.first, member.second, start);
     }));
   }
   std::vector<GroupStart::End> ends;
@@ -242,6 +242,28 @@ TEST(GroupStart, KernelOriginsStartAsOneWhileTheOthersStandStill) {
   }
 }
 
+// Which of them comes first says nothing: who stands on another has to be frozen before it.
+TEST(GroupStart, KernelOriginsAreStartedInTheOrderOfTheirNumbers) {
+  constexpr int kRounds = 30;
+  const std::atomic<uint64_t> number{0};
+  KernelLike first(&number), second(&number), third(&number);
+  for (int round = 1; round <= kRounds; ++round) {
+    GroupStart group(3, 10000);
+    snapbak_start starts[3] = {};
+    std::vector<std::future<int>> runs;
+    const std::vector<KernelLike*> in_order = {&first, &second, &third};
+    for (size_t i = in_order.size(); i-- > 0;) {
+      runs.push_back(std::async(std::launch::async, [&group, i, driver = in_order[i], start = &starts[i]] {
+        return group.Run(i, driver, -1, start).error;
+      }));
+    }
+    for (std::future<int>& run : runs) ASSERT_EQ(run.get(), 0);
+    ASSERT_EQ(first.starts, round);
+    ASSERT_EQ(first.named, (std::vector<int>{second.StartDescriptor(), third.StartDescriptor()}));
+  }
+  EXPECT_EQ(second.starts + third.starts, 0);
+}
+
 // Again and again: one that fails at once must not be taken for a failure of the step before it.
 TEST(GroupStart, OneThatFailsLeavesNoneStopped) {
   Disk disk;
@@ -295,7 +317,7 @@ TEST(GroupStart, AMemberThatCannotTakePartKeepsNobodyWaiting) {
   std::vector<snapbak_start> starts;
   auto run = std::async(std::launch::async, [&] {
     snapbak_start start{};
-    return group.Run(disk.driver.get(), disk.lower.get(), &start).error;
+    return group.Run(0, disk.driver.get(), disk.lower.get(), &start).error;
   });
   group.Withdraw();
   EXPECT_EQ(run.get(), -ECANCELED);

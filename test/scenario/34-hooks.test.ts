@@ -3,13 +3,15 @@
 // wrong, it is let go.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { chmod, open, readFile, writeFile } from 'node:fs/promises';
+import { chmod, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { directoryTarget, openEmbedded, startBackup as startLibraryBackup } from '../../lib/index.js';
 import { Cleanup } from '../helpers/cleanup.js';
 import { expectExit } from '../helpers/cli.js';
 import { makeImage } from '../helpers/images.js';
+import { nbdkitDevice } from '../helpers/nbdkit-device.js';
 import { until } from '../helpers/programs.js';
 import {
   restored,
@@ -116,6 +118,68 @@ describe('hooks around the start instant', () => {
       assert.match(String(told?.message), /after-thaw ended with exit status 9/);
       assert.equal(events.at(-1)?.state, 'complete');
       assert.equal(await saysComplete(directory), true);
+    });
+  });
+
+  describe('with a device that is slow to flush', () => {
+    /** A device that tells of each flush, and ends none while it is slow. */
+    async function flushedDevice() {
+      const folder = cleanup.folder('flushed');
+      const [image, told, slow] = ['disk.img', 'flushed', 'slow'].map((name) => join(folder, name));
+      await makeImage(image!, SIZE);
+      const path = await nbdkitDevice(cleanup, folder, [
+        'eval',
+        `get_size=stat -c %s ${image}`,
+        `pread=dd if=${image} iflag=skip_bytes,count_bytes,fullblock bs=1M skip=$4 count=$3 status=none`,
+        `pwrite=dd of=${image} oflag=seek_bytes iflag=fullblock bs=1M seek=$4 conv=notrunc status=none`,
+        'can_write=exit 0',
+        'can_flush=exit 0',
+        `flush=echo flush >>${told}; while test -e ${slow}; do sleep 0.05; done`,
+      ]);
+      const flushes = async () =>
+        (await readFile(told!, 'utf8').catch(() => '')).split('\n').filter((line) => line !== '').length;
+      return { path, slow: slow!, flushes, directory: join(folder, 'backup') };
+    }
+
+    it('flushes it before the application is brought to rest, and what the hook wrote behind that', async () => {
+      const { path, flushes, directory } = await flushedDevice();
+      await using origin = await openEmbedded(path);
+      await origin.write(MiB, Buffer.alloc(65_536, 0xaa));
+      const before = await flushes();
+      let atRest = 0;
+      const backup = await startLibraryBackup({
+        origin,
+        target: directoryTarget(directory),
+        beforeFreeze: async () => {
+          atRest = await flushes();
+        },
+      });
+      const started = await flushes();
+      await backup.abort();
+      assert.ok(atRest > before, 'nothing was flushed before the hook');
+      assert.ok(started > atRest, 'nothing was flushed behind the hook');
+    });
+
+    it('does not wait for it once the backup is aborted, and calls no hook', async () => {
+      const { path, slow, flushes, directory } = await flushedDevice();
+      await using origin = await openEmbedded(path);
+      const before = await flushes();
+      await writeFile(slow, '');
+      cleanup.defer('flush at once', () => rm(slow, { force: true }));
+      const abort = new AbortController();
+      const starting = startLibraryBackup({
+        origin,
+        target: directoryTarget(directory),
+        beforeFreeze: () => assert.fail('the hook was called'),
+        signal: abort.signal,
+      });
+      starting.catch(() => {}); // looked at below
+      await until('it is flushed', async () => (await flushes()) > before);
+      abort.abort('changed my mind');
+      const late = sleep(20_000, 'late', { ref: false });
+      const ended = await Promise.race([starting.then(String, (error: unknown) => error), late]);
+      await rm(slow);
+      assert.equal((ended as { code?: string }).code, 'ERR_SNAPBAK_ABORTED', String(ended));
     });
   });
 

@@ -37,6 +37,13 @@ async function all(backup: Backup): Promise<BackupEvent[]> {
   return seen;
 }
 
+async function until(come: () => boolean): Promise<void> {
+  for (let turns = 0; !come(); turns++) {
+    assert.ok(turns < 10_000, 'it never came');
+    await turn();
+  }
+}
+
 function closedAll(log: string[]): void {
   assert.deepEqual(log.slice(-3), ['session.close', 'target.close', 'container.close']);
 }
@@ -51,6 +58,7 @@ describe('startBackup', () => {
       'target.prepare',
       'session.prepare',
       'origin.writeDirtyPages',
+      'session.flush',
       'session.start 700',
     ]);
     assert.equal(backup.state, 'running');
@@ -200,6 +208,20 @@ describe('startBackup', () => {
     closedAll(log);
   });
 
+  it('does not wait for the lower device to be flushed once it is aborted, nor begins with the hook', async () => {
+    const controller = new AbortController();
+    const { log, session, start } = setup({
+      signal: controller.signal,
+      beforeFreeze: () => assert.fail('the hook was called'),
+    });
+    session.waiting.set('flush', new Promise(() => {}));
+    const starting = start();
+    await until(() => log.includes('session.flush'));
+    controller.abort('changed my mind');
+    await assert.rejects(starting, { code: 'ERR_SNAPBAK_ABORTED', message: /changed my mind/ });
+    closedAll(log);
+  });
+
   it('says at which device the start failed', async () => {
     const { session, start } = setup();
     session.failing.set('start', Object.assign(nativeError(errno.EIO, 'start'), { device: dev(253, 4) }));
@@ -263,11 +285,13 @@ describe('startBackup', () => {
     const hook = (name: string) => async () => void log.push(name);
     const { log, start } = setup({ beforeFreeze: hook('beforeFreeze'), afterThaw: hook('afterThaw') });
     await using _backup = await start();
-    assert.deepEqual(log.slice(-6), [
+    assert.deepEqual(log.slice(-8), [
       'session.prepare',
       'origin.writeDirtyPages',
+      'session.flush',
       'beforeFreeze',
       'origin.writeDirtyPages',
+      'session.flush',
       'session.start 10000',
       'afterThaw',
     ]);

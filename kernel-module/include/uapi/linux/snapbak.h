@@ -366,11 +366,16 @@ struct snapbak_setup {
  * failed_dev names the origin at fault where there is one. -ETIMEDOUT if the
  * writes in flight did not end in time. The structure is written back after an
  * error too.
+ *
+ * File systems are frozen in the order given, this session's first. An origin
+ * that stands on another's file system comes before it, for freezing it writes
+ * there; in the other order START ends with -ETIMEDOUT, too. No file system
+ * stays frozen for longer than timeout_ms while another one is being frozen.
  */
 struct snapbak_start {
 	__u32 size;
 	__u32 nr_others; /* further sessions to start at the same instant */
-	__u64 others; /* in: user pointer to __s32 control descriptors */
+	__u64 others; /* in: user pointer to __s32 control descriptors, in their order */
 	__u64 timeout_ms; /* 1 to 600,000 */
 	__u64 start_realtime_ns; /* out */
 	__u64 arm_ns; /* out: how long writes were stopped */

@@ -91,3 +91,61 @@ slow_writes() {
 	wait
 }
 it 'give up together when one of them does not stop in time, and name it' slow_writes
+
+# b, with an ext4, is over a loop device over a file on the ext4 of a.
+one_on_the_other() {
+	modprobe -q loop || true
+	slice a-lower $((24 * MiB))
+	origin a /dev/mapper/a-lower
+	ext4_on a
+	truncate -s 12M "$T/a/disk.img"
+	LOOP=$(losetup --show -f "$T/a/disk.img")
+	defer "losetup -d $LOOP"
+	origin b "$LOOP"
+	ext4_on b
+}
+
+# Something dirty on both, for the freeze to write.
+write_to_both() {
+	dd if=/dev/urandom of="$T/a/news" bs=64k count=8 status=none
+	dd if=/dev/urandom of="$T/b/news" bs=64k count=8 status=none
+}
+
+both_can_write() {
+	can_write a
+	can_write b
+}
+
+freeze_from_the_top() {
+	local order rc
+	one_on_the_other
+	for order in '/dev/mapper/a /dev/mapper/b' '/dev/mapper/b /dev/mapper/a'; do
+		write_to_both
+		rc=0
+		timeout 120 snapbak backup $order "$T/backup" 2>"$T/words" || rc=$?
+		equal "the exit status of a backup of $order ($(tail -n 2 "$T/words"))" $rc 0
+		both_can_write
+		e2fsck -fn "$T/backup/a.img"
+		e2fsck -fn "$T/backup/b.img"
+		rm -r "$T/backup"
+	done
+}
+it 'are frozen from the top, if the one stands on a file system on the other, however they are named' freeze_from_the_top
+
+wrong_order() {
+	local begin origin
+	one_on_the_other
+	write_to_both
+	begin=$(milliseconds)
+	refused timeout 120 backup-tool --start-timeout 2000 --origin /dev/mapper/a --image "$T/a.img" \
+		--origin /dev/mapper/b --image "$T/b.img" 2>"$T/said"
+	within 'the wait of START' $(($(milliseconds) - begin)) 20000
+	grep -q "Connection timed out (failed device $(encoded_number /dev/mapper/b))" "$T/said" || fail "$(cat "$T/said")"
+	for origin in a b; do is_state $origin idle; done
+	both_can_write
+	backup-tool --origin /dev/mapper/b --image "$T/b.img" --origin /dev/mapper/a --image "$T/a.img"
+	both_can_write
+	e2fsck -fn "$T/a.img"
+	e2fsck -fn "$T/b.img"
+}
+it 'are let go in time where they were to be frozen from the bottom, which cannot be' wrong_order
