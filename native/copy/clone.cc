@@ -49,15 +49,16 @@ bool Clone::ClaimArriving(uint64_t* at, uint64_t end, Run* run) {
   if (over_ != 0) return false;
   while (*at < end) {
     const uint64_t block = *at;
-    const uint64_t count = here_.RunLength(block, end - block);
     const size_t claim = FindClaim(block);
+    // A client says that a block is here without the lock. So two looks at it agree where the first has found
+    // it here, or where nobody claims it.
     if (here_.Get(block)) {
-      *at = block + count;
+      *at = block + here_.RunLength(block, end - block);
     } else if (claim < claims_.size()) {
       *at = std::min(end, claims_[claim].first + claims_[claim].count);
       MarkBad(block, *at - block);
     } else {
-      *run = {block, Unclaimed(block, count)};
+      *run = {block, Unclaimed(block, here_.RunLength(block, end - block))};
       claims_.push_back(*run);
       *at = block + run->count;
       return true;

@@ -17,6 +17,8 @@ namespace {
 constexpr uint8_t kJunk = 0xee;    // what the destination held before
 constexpr uint8_t kClient = 0x99;  // what clients write
 
+int NotHere(uint64_t, uint64_t, uint64_t) { return -EEXIST; }
+
 // A clone one of whose clients can be stopped in the middle of its write.
 class TestClone : public Clone {
  public:
@@ -31,8 +33,16 @@ class TestClone : public Clone {
       const int written = destination_.Write(data.data(), length, offset, false);
       return error != 0 ? error : written;
     };
-    const auto here = [](uint64_t, uint64_t, uint64_t) { return -EEXIST; };
-    return Apply(block * kBlock, count * kBlock, false, {here, claimed, true});
+    return Apply(block * kBlock, count * kBlock, false, {NotHere, claimed, true});
+  }
+
+  // A write of a whole block that is not here, and does `inside` with its claim.
+  int WriteWhole(uint64_t block, const std::function<void()>& inside) {
+    const auto claimed = [&](uint64_t, uint64_t, uint64_t) {
+      inside();
+      return 0;
+    };
+    return Apply(block * kBlock, kBlock, false, {NotHere, claimed, true});
   }
 };
 
@@ -405,6 +415,32 @@ TEST_F(CloneTest, ZeroesAreWrittenWhereAWriteFailedOnAFreshDestination) {
   EXPECT_EQ(-ENOSPC, Get(writer));
   CopyAll();
   ExpectClone(bytes_);
+}
+
+// A client says that its block is here without the lock that a copy thread looks under.
+TEST(CloneRun, ABlockThatAClientWritesMeanwhileTakesNoOtherAlong) {
+  constexpr uint64_t kMany = 1u << 20;  // to look at so many takes some microseconds
+  const TestFile file(kMany * kBlock);
+  for (int round = 0; round < 300 && !testing::Test::HasFailure(); round++) {
+    LowerDevice device;
+    ASSERT_EQ(0, LowerDevice::Adopt(file.Duplicate(), "clone", false, &device));
+    TestClone clone(std::move(device), kMany * kBlock, kBlock, true, [](int) { ADD_FAILURE() << "lost"; });
+    std::atomic<int> ready{0};
+    std::thread client([&] {
+      EXPECT_EQ(0, clone.WriteWhole(0, [&] {
+        for (ready++; ready < 2;) std::this_thread::yield();
+        for (volatile int late = round * 10; late > 0;) late = late - 1;
+      }));
+    });
+    while (ready < 1) std::this_thread::yield();
+    ready++;
+    clone.Put(0, kMany, nullptr);
+    client.join();
+    const CloneStats stats = clone.Stats();
+    EXPECT_EQ(kMany, stats.here) << "blocks are lost on their way, in round " << round;
+    EXPECT_EQ(0u, stats.bad);
+    EXPECT_EQ(1u, stats.written);
+  }
 }
 
 // --- a block does not come
