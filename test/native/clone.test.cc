@@ -309,6 +309,47 @@ TEST(CloneOrder, WhatIsAskedForIsSweptAfterWantedBlocksTakingTurnsWithSlotsBefor
   for (std::thread& reader : readers) reader.join();
 }
 
+// The second tier has failed, or is full by now.
+TEST(CloneOrder, ABlockThatIsAskedForWhileTheSpillerHasItIsUrgentWhenItComesBack) {
+  const TestFile file(0);
+  std::vector<std::unique_ptr<Tier2>> one;
+  one.push_back(std::make_unique<Tier2>(file.Duplicate(), false, std::vector<Extent>{{0, kBlock}}, kBlock));
+  const Tier2Set tiers(std::move(one));
+  std::vector<__u64> bitmap(1, ~0ull);
+  CopyCounters counters;
+  counters.listed = 64;
+  JobQueue jobs(bitmap.data(), 64, kBlock, 8, &tiers, &counters, 4, 1);
+  for (uint64_t captured : {1, 2}) snapbak_bitmap_test_and_clear(bitmap.data(), captured);
+  ASSERT_TRUE(jobs.AddEvents({{1, 0}, {2, 1}}, {}));
+  jobs.PushWork({{40 * kBlock, 8 * kBlock}}, false);
+  CapturedBlock spilling{};
+  ASSERT_TRUE(jobs.TakeForSpill(&spilling));
+  ASSERT_EQ(1u, spilling.block);
+  Job job;
+  ASSERT_TRUE(jobs.Take(&job));
+  ASSERT_EQ(2u, job.captured.block);
+  jobs.SlotReturned(1);  // no slot need be drained before the sweep
+  std::atomic<bool> done{false};
+  std::promise<void> looked;
+  std::thread reader([&] {
+    bool told = false;
+    EXPECT_EQ(JobQueue::Found::kSettled, jobs.AwaitDemand({1, 1}, [&] {
+      if (!std::exchange(told, true)) looked.set_value();
+      return done.load();
+    }));
+  });
+  looked.get_future().wait();
+  (void)jobs.slots_used();  // it has the lock from its look until it sleeps
+  jobs.SetArmed();
+  jobs.PutBack(spilling);
+  ASSERT_TRUE(jobs.Take(&job));
+  EXPECT_EQ(Job::Kind::kCaptured, job.kind) << "it waits for all of the sweep";
+  EXPECT_EQ(1u, job.captured.block);
+  done = true;
+  jobs.WakeReadersIfAny();
+  reader.join();
+}
+
 TEST(FixedQueueTest, TakesOneOutOfTurnWhereverTheQueueBegins) {
   for (int begin = 0; begin < 5; begin++) {
     for (int out = 0; out < 5; out++) {
