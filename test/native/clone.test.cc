@@ -9,6 +9,7 @@
 #include <future>
 
 #include "copy-session-fixture.h"
+#include "native/copy/block_writer.h"
 #include "native/copy/job_queue.h"
 
 namespace snapbak {
@@ -259,6 +260,23 @@ TEST_F(CloneTest, GetsNothingThatIsReadAfterTheDriverLetWritesPass) {
   EXPECT_EQ(0u, clone_->Stats().here);
   EXPECT_TRUE(target_.Order().empty());
   EXPECT_EQ(0u, session_->Stats().done_blocks);
+}
+
+TEST_F(CloneTest, GetsNothingOnceAKilledDriverIsFoundGoneWhoseStateStaysArmed) {
+  clone_ = OpenClone(kSize, kBlock, true);
+  CopyState state(&driver_, &driver_.library, LowerView{origin_.Duplicate()}, &target_, nullptr, &checksums_,
+                  options_, log_.Sink());
+  ASSERT_EQ(0, clone_->Attach(kSize, kBlock, state.view_gate));
+  ASSERT_EQ(0, state.fates->Allocate(kBlocks));
+  state.clone = clone_;
+  driver_.SetState(SNAPBAK_STATE_ARMED);
+  BlockWriter writer(&state);
+  EXPECT_EQ(0, writer.Write(3, 2, Origin(3)));
+  state.FailSession(NoticeKind::kDriverGone, -ECONNRESET, 0);
+  EXPECT_EQ(-ECANCELED, writer.Write(5, 2, Origin(5)));
+  EXPECT_EQ(-ECANCELED, writer.WriteHole(7, 3));
+  EXPECT_EQ(2u, clone_->Stats().here);
+  state.view_gate->Shut(false);
 }
 
 TEST(CloneOrder, WhatIsAskedForIsSweptAfterWantedBlocksTakingTurnsWithSlotsBeforeOtherWork) {
