@@ -28,8 +28,9 @@ int Clone::Attach(uint64_t size, uint32_t block_size, std::shared_ptr<ViewGate> 
 
 void Clone::Unlisted(uint64_t first, uint64_t count) {
   const uint64_t fresh = here_.Set(first, count);
+  std::lock_guard<std::mutex> lock(mutex_);  // Stats() sees both or neither
   total_ -= fresh;
-  NoteHere(first, count, fresh);
+  missing_ -= fresh;
 }
 
 void Clone::Put(uint64_t first, uint64_t count, const uint8_t* data) {

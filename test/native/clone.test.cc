@@ -545,6 +545,24 @@ TEST_F(CloneTest, ABlockThatIsUnlistedIsNotWaitedFor) {
   EXPECT_EQ(kBlocks - 100, clone_->Stats().here);
 }
 
+TEST(CloneRun, NoMoreBlocksAreHereThanThereAreWhileSomeAreUnlisted) {
+  constexpr uint64_t kMany = 1u << 20;
+  const TestFile file(kMany * kBlock);
+  LowerDevice device;
+  ASSERT_EQ(0, LowerDevice::Adopt(file.Duplicate(), "clone", false, &device));
+  Clone clone(std::move(device), kMany * kBlock, kBlock, true, nullptr);
+  std::atomic<bool> done{false};
+  std::thread unlister([&] {
+    for (uint64_t block = 0; block < kMany; block++) clone.Unlisted(block, 1);
+    done = true;
+  });
+  uint64_t most = 0;
+  while (!done) most = std::max(most, clone.Stats().here);
+  unlister.join();
+  EXPECT_EQ(0u, most) << "nobody has brought any";
+  EXPECT_EQ(0u, clone.Stats().total);
+}
+
 // --- it is lost
 
 TEST_F(CloneTest, IsLostWithItsDestinationAndTheBackupGoesOn) {
