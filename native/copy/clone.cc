@@ -147,12 +147,24 @@ void Clone::Lose(int error) {
   on_lost_(error);
 }
 
+// The session that makes it has copied all of its list. Once it has, it always has.
+bool Clone::IsCopied() const {
+  if (gate_ == nullptr) return false;
+  const ViewGate::Visit visit(gate_.get());
+  return visit.state() == nullptr ? visit.finished() : visit.state()->IsComplete();
+}
+
 int Clone::Finish() {
+  const bool copied = IsCopied();
+  bool whole;
   {
     // a client that is writing a whole block, whose copy was dropped for it
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [this] { return over_ != 0 || claims_.empty(); });
+    whole = over_ != 0 || missing_ == bad_blocks_;
   }
+  // A block was lost on its way, by a fault of ours: nobody may take that for a clone.
+  if (copied && !whole) Lose(-EIO);
   const int error = Sync();
   return error == 0 && lost_ != 0 ? -EIO : error;
 }

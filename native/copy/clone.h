@@ -54,7 +54,8 @@ class Clone : public LazyDevice {
   // It could not be read from the origin.
   void Invalid(uint64_t block);
 
-  // --- whoever has it. After the session has copied all: it is durable then. 0 or -errno: it is lost.
+  // --- whoever has it. After the session has copied all: it is durable then, and whole but for bad blocks. 0
+  // or -errno: it is lost.
   int Finish();
   // After Shutdown and the end of all requests; a session that goes on passes it by. Makes durable what is
   // there. Idempotent; 0 or -errno.
@@ -72,6 +73,7 @@ class Clone : public LazyDevice {
   int Sync() override;
   bool ClaimArriving(uint64_t* at, uint64_t end, Run* run);
   void MarkBad(uint64_t first, uint64_t count);
+  bool IsCopied() const;
   void Lose(int error);
   void WakeReaders();
 

@@ -45,6 +45,12 @@ class TestClone : public Clone {
     };
     return Apply(block * kBlock, kBlock, false, {NotHere, claimed, true});
   }
+
+  // As a fault of ours might.
+  void Forget(uint64_t block) {
+    here_.Clear(block);
+    missing_++;
+  }
 };
 
 class CloneTest : public CopySessionTest {
@@ -583,6 +589,25 @@ TEST_F(CloneTest, IsLostWithItsDestinationAndTheBackupGoesOn) {
   EXPECT_EQ(0, clone_->Close());
 }
 
+TEST_F(CloneTest, ThatLacksABlockAtTheEndIsLostAndNotCalledWhole) {
+  MakeWithClone();
+  CopyAll();
+  clone_->Forget(5);
+  EXPECT_EQ(-EIO, clone_->Finish());
+  EXPECT_EQ(-EIO, lost_);
+  EXPECT_EQ(-EIO, ReadError(4));
+  ExpectAllCopied();
+}
+
+TEST_F(CloneTest, ThatLacksABlockIsLostAfterTheSessionToo) {
+  MakeWithClone();
+  CopyAll();
+  clone_->Forget(5);
+  EndSession();
+  EXPECT_EQ(-EIO, clone_->Finish());
+  EXPECT_EQ(-EIO, lost_);
+}
+
 TEST_F(CloneTest, ThatIsClosedIsPassedByAndTheBackupGoesOn) {
   MakeWithClone();
   session_->PushWork({{0, 50 * kBlock}}, false);
@@ -630,6 +655,7 @@ class CloneEndTest : public CloneTest {
     waiting_.clear();
     for (uint64_t block : {4, 9}) EXPECT_EQ(-ESHUTDOWN, ReadError(block)) << block;
     EXPECT_EQ(0, ReadError(0)) << "what is here is here, until it is closed";
+    EXPECT_EQ(0, clone_->Finish()) << "nobody has said that it is whole";
     EXPECT_EQ(0, lost_);
   }
   std::vector<std::future<int>> waiting_;
