@@ -176,7 +176,8 @@ int Clone::Close() {
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [this] { return claims_.empty(); });
   }
-  const int error = lost_ != 0 ? 0 : Sync();
+  // Else it was made durable by Finish(), or it is not whole, and there is nothing that anybody may want.
+  const int error = changed_by_clients_ && lost_ == 0 ? Sync() : 0;
   std::lock_guard<std::mutex> one(sync_mutex_);
   if (std::exchange(closed_, true)) return 0;
   destination_ = LowerDevice();

@@ -51,6 +51,12 @@ class TestClone : public Clone {
     here_.Clear(block);
     missing_++;
   }
+
+  int Sync() override {
+    syncs++;
+    return Clone::Sync();
+  }
+  std::atomic<int> syncs{0};
 };
 
 class CloneTest : public CopySessionTest {
@@ -626,6 +632,25 @@ TEST_F(CloneTest, ThatIsClosedIsPassedByAndTheBackupGoesOn) {
   EXPECT_EQ(-ESHUTDOWN, ReadError(3));
   EXPECT_EQ(-ESHUTDOWN, clone_->Finish());
   EXPECT_EQ(0, lost_);
+}
+
+TEST_F(CloneTest, IsMadeDurableAtItsEndForWhatClientsWroteAndForNothingElse) {
+  MakeWithClone();
+  session_->PushWork({{0, 50 * kBlock}}, false);
+  Eventually([&] { return session_->Stats().done_blocks == 50; });
+  session_->Stop();
+  EXPECT_EQ(0, ReadError(7));
+  EXPECT_EQ(0, clone_->Close());
+  EXPECT_EQ(0, clone_->syncs) << "it is not whole, and nobody wrote";
+  clone_ = OpenClone(kSize, kBlock, false);
+  EXPECT_EQ(0, Write(3 * kBlock, kBlock));
+  EXPECT_EQ(0, clone_->Close());
+  EXPECT_EQ(1, clone_->syncs);
+  clone_ = OpenClone(kSize, kBlock, false);
+  clone_->Put(0, 1, Origin(0));
+  EXPECT_EQ(0, clone_->Finish());
+  EXPECT_EQ(0, clone_->Close());
+  EXPECT_EQ(1, clone_->syncs) << "it was durable already";
 }
 
 TEST_F(CloneTest, IsRefusedWhereItsSizeIsNotTheOrigins) {
