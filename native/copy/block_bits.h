@@ -46,7 +46,8 @@ class BlockBits {
     words_[block / 64].fetch_and(~(uint64_t{1} << (block % 64)), std::memory_order_acq_rel);
   }
 
-  // The length of the run from `first` on, at most `max` and to the end, whose bits are all as `first`'s.
+  // The length of the run from `first` on, at most `max` and to the end, whose bits are all as `first`'s: as
+  // that is now, which need not be what Get() has just said of a bit that was not set.
   uint64_t RunLength(uint64_t first, uint64_t max) const {
     const bool set = Get(first);
     uint64_t end = first + 1;

@@ -34,7 +34,9 @@ uint32_t BlockWriter::Checksum(uint64_t block, const uint8_t* data) const {
 }
 
 int BlockWriter::Write(uint64_t first, uint64_t count, const uint8_t* data) {
-  if (!state_->IsCapturing()) return 0;  // perhaps not the start instant's: views and a clone must not see it
+  // Perhaps not the start instant's: views and a clone must not see it. A killed driver says nothing itself.
+  if (!state_->IsCapturing()) return 0;
+  if (state_->jobs.copiers_halted()) return -ECANCELED;
   const uint64_t block_size = state_->block_size;
   uint64_t zeroes = 0;
   for (uint64_t i = 0; i < count; i++) {
@@ -65,6 +67,7 @@ int BlockWriter::Write(uint64_t first, uint64_t count, const uint8_t* data) {
 
 int BlockWriter::WriteHole(uint64_t first, uint64_t count) {
   if (!state_->IsCapturing()) return 0;
+  if (state_->jobs.copiers_halted()) return -ECANCELED;
   ToClone(first, count, nullptr);
   int error = Retrying(
       [&] { return state_->target->WriteZeroes(first * state_->block_size, state_->BytesOf(first, count)); });

@@ -28,8 +28,9 @@ int Clone::Attach(uint64_t size, uint32_t block_size, std::shared_ptr<ViewGate> 
 
 void Clone::Unlisted(uint64_t first, uint64_t count) {
   const uint64_t fresh = here_.Set(first, count);
+  std::lock_guard<std::mutex> lock(mutex_);  // Stats() sees both or neither
   total_ -= fresh;
-  NoteHere(first, count, fresh);
+  missing_ -= fresh;
 }
 
 void Clone::Put(uint64_t first, uint64_t count, const uint8_t* data) {
@@ -49,15 +50,16 @@ bool Clone::ClaimArriving(uint64_t* at, uint64_t end, Run* run) {
   if (over_ != 0) return false;
   while (*at < end) {
     const uint64_t block = *at;
-    const uint64_t count = here_.RunLength(block, end - block);
     const size_t claim = FindClaim(block);
+    // A client says that a block is here without the lock. So two looks at it agree where the first has found
+    // it here, or where nobody claims it.
     if (here_.Get(block)) {
-      *at = block + count;
+      *at = block + here_.RunLength(block, end - block);
     } else if (claim < claims_.size()) {
       *at = std::min(end, claims_[claim].first + claims_[claim].count);
       MarkBad(block, *at - block);
     } else {
-      *run = {block, Unclaimed(block, count)};
+      *run = {block, Unclaimed(block, here_.RunLength(block, end - block))};
       claims_.push_back(*run);
       *at = block + run->count;
       return true;
@@ -145,12 +147,24 @@ void Clone::Lose(int error) {
   on_lost_(error);
 }
 
+// The session that makes it has copied all of its list. Once it has, it always has.
+bool Clone::IsCopied() const {
+  if (gate_ == nullptr) return false;
+  const ViewGate::Visit visit(gate_.get());
+  return visit.state() == nullptr ? visit.finished() : visit.state()->IsComplete();
+}
+
 int Clone::Finish() {
+  const bool copied = IsCopied();
+  bool whole;
   {
     // a client that is writing a whole block, whose copy was dropped for it
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [this] { return over_ != 0 || claims_.empty(); });
+    whole = over_ != 0 || missing_ == bad_blocks_;
   }
+  // A block was lost on its way, by a fault of ours: nobody may take that for a clone.
+  if (copied && !whole) Lose(-EIO);
   const int error = Sync();
   return error == 0 && lost_ != 0 ? -EIO : error;
 }
@@ -162,7 +176,8 @@ int Clone::Close() {
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [this] { return claims_.empty(); });
   }
-  const int error = lost_ != 0 ? 0 : Sync();
+  // Else it was made durable by Finish(), or it is not whole, and there is nothing that anybody may want.
+  const int error = changed_by_clients_ && lost_ == 0 ? Sync() : 0;
   std::lock_guard<std::mutex> one(sync_mutex_);
   if (std::exchange(closed_, true)) return 0;
   destination_ = LowerDevice();

@@ -54,10 +54,11 @@ class Clone : public LazyDevice {
   // It could not be read from the origin.
   void Invalid(uint64_t block);
 
-  // --- whoever has it. After the session has copied all: it is durable then. 0 or -errno: it is lost.
+  // --- whoever has it. After the session has copied all: it is durable then, and whole but for bad blocks. 0
+  // or -errno: it is lost.
   int Finish();
-  // After Shutdown and the end of all requests; a session that goes on passes it by. Makes durable what is
-  // there. Idempotent; 0 or -errno.
+  // After Shutdown and the end of all requests; a session that goes on passes it by. Makes durable what
+  // clients wrote. Idempotent; 0 or -errno.
   int Close();
   CloneStats Stats() const;
   uint64_t memory_bytes() const { return (here_.words() + bad_.words()) * sizeof(uint64_t); }
@@ -66,12 +67,15 @@ class Clone : public LazyDevice {
   // Drops what is not here yet: a copy thread that came meanwhile could not know whether zeroes stand there.
   int Discard(uint64_t offset, uint64_t length) override;
 
+ protected:
+  int Sync() override;
+
  private:
   int Demand(uint64_t first, uint64_t max) override;
   int Written(uint64_t first, uint64_t count) override;
-  int Sync() override;
   bool ClaimArriving(uint64_t* at, uint64_t end, Run* run);
   void MarkBad(uint64_t first, uint64_t count);
+  bool IsCopied() const;
   void Lose(int error);
   void WakeReaders();
 

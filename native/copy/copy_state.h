@@ -41,6 +41,8 @@ class CopyState {
   void Invalid(uint64_t block, int error);
   // `count` blocks that were pending are ours, and are not to be copied after all.
   void Unlisted(uint64_t count);
+  // All that is listed was settled.
+  bool IsComplete() const { return counters.settled == counters.listed; }
   // Gives a slot back to the driver.
   void ReturnSlot(uint32_t slot);
   // What the driver reads before it delays a write.

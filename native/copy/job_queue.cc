@@ -185,7 +185,12 @@ void JobQueue::PlaceFreed() {
 
 void JobQueue::PutBack(const CapturedBlock& captured) {
   std::lock_guard lock(mutex_);
-  captured_.PushFront(captured);
+  // Asked for meanwhile: nobody looks here again. Without copiers only the spiller is left to take it.
+  if (IsAskedFor(captured.block) && !copiers_halted_) {
+    urgent_.push_back(Drain(captured));
+  } else {
+    captured_.PushFront(captured);
+  }
   WakeForDrain();
   readers_.notify_all();
 }

@@ -65,6 +65,7 @@ int LazyDevice::Read(uint64_t offset, void* data, size_t length) {
 
 int LazyDevice::Apply(uint64_t offset, uint64_t length, bool fua, const Change& change) {
   const uint64_t begin = offset;
+  changed_by_clients_ = true;
   while (length > 0) {
     if (over_ != 0) return over_;
     const uint64_t block = offset / block_size_;

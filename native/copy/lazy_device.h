@@ -88,6 +88,7 @@ class LazyDevice : public ExportedDevice {
   std::atomic<bool> fresh_;
   std::atomic<int> over_{0};  // what every request ends with from now on
   std::atomic<uint64_t> missing_{0};
+  std::atomic<bool> changed_by_clients_{false};
 
   mutable std::mutex mutex_;  // guards all below
   std::condition_variable changed_;

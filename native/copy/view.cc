@@ -107,7 +107,8 @@ int64_t PointInTimeView::ReadPending(CopyState* state, const Piece& piece, uint6
   const uint64_t good =
       snapbak_bitmap_next_clear(state->memory->bitmap(), piece.offset / block_size_, end_block);
   if (good == piece.offset / block_size_) return 0;  // captured meanwhile, whatever the read said
-  if (!state->IsCapturing()) return -ESHUTDOWN;
+  // a driver that was killed meanwhile says nothing itself
+  if (!state->IsCapturing() || state->jobs.copiers_halted()) return -ESHUTDOWN;
   if (error != 0) return error == -ENODATA ? -EIO : error;
   return static_cast<int64_t>(BytesBefore(piece, good));
 }

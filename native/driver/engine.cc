@@ -64,7 +64,7 @@ struct Engine::Session {
 
 int Engine::Open(const std::string& path, const EngineOptions& options, std::unique_ptr<Engine>* out) {
   LowerDevice lower;
-  const int ret = LowerDevice::Open(path, options.read_only, &lower);
+  const int ret = LowerDevice::Open(path, options.read_only, &lower, options.lock_patience);
   if (ret != 0) return ret;
   out->reset(new Engine(std::move(lower), options));
   return 0;

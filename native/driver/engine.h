@@ -10,6 +10,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -26,6 +27,7 @@ namespace snapbak {
 struct EngineOptions {
   uint32_t driver = SNAPBAK_DRIVER_EMBEDDED;  // or SNAPBAK_DRIVER_USER
   bool read_only = false;
+  std::chrono::milliseconds lock_patience{0};  // see LowerDevice::Open
 };
 
 // What a write-zeroes request may do.

@@ -10,11 +10,14 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <thread>
 #include <vector>
 
 namespace snapbak {
 
 namespace {
+
+constexpr std::chrono::milliseconds kLockPause{20};
 
 bool NotSupported(int error) {
   return error == EOPNOTSUPP || error == ENOSYS || error == EINVAL || error == ENOTTY;
@@ -22,13 +25,15 @@ bool NotSupported(int error) {
 
 }  // namespace
 
-int LowerDevice::Open(const std::string& path, bool read_only, LowerDevice* out) {
+int LowerDevice::Open(const std::string& path, bool read_only, LowerDevice* out,
+                      std::chrono::milliseconds patience) {
   UniqueFd fd(open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
   if (!fd.valid()) return -errno;
-  return Adopt(std::move(fd), path, read_only, out);
+  return Adopt(std::move(fd), path, read_only, out, patience);
 }
 
-int LowerDevice::Adopt(UniqueFd fd, const std::string& path, bool read_only, LowerDevice* out) {
+int LowerDevice::Adopt(UniqueFd fd, const std::string& path, bool read_only, LowerDevice* out,
+                       std::chrono::milliseconds patience) {
   LowerDevice device;
   device.path_ = path;
   device.fd_ = std::move(fd);
@@ -52,8 +57,11 @@ int LowerDevice::Adopt(UniqueFd fd, const std::string& path, bool read_only, Low
   }
   if (device.size_ == 0) return -ENODATA;
   // Two drivers over one image would each miss the other's writes.
-  if (flock(device.fd_.get(), (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
-    return errno == EWOULDBLOCK ? -EBUSY : -errno;
+  const auto until = std::chrono::steady_clock::now() + patience;
+  while (flock(device.fd_.get(), (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return -errno;
+    if (!device.is_block_device_ || std::chrono::steady_clock::now() >= until) return -EBUSY;
+    std::this_thread::sleep_for(kLockPause);
   }
   *out = std::move(device);
   return 0;

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -21,10 +22,13 @@ class LowerDevice {
   LowerDevice(LowerDevice&&) = default;
   LowerDevice& operator=(LowerDevice&&) = default;
 
-  // -EBUSY: another Snapbak driver serves it (an advisory lock says so).
-  static int Open(const std::string& path, bool read_only, LowerDevice* out);
+  // -EBUSY: another Snapbak driver serves it (an advisory lock says so). A block device is asked for again
+  // for `patience`: udevd looks at one under such a lock whenever somebody who could write it has closed it.
+  static int Open(const std::string& path, bool read_only, LowerDevice* out,
+                  std::chrono::milliseconds patience = {});
   // The same of what is open already; `path` is its name, for messages.
-  static int Adopt(UniqueFd fd, const std::string& path, bool read_only, LowerDevice* out);
+  static int Adopt(UniqueFd fd, const std::string& path, bool read_only, LowerDevice* out,
+                   std::chrono::milliseconds patience = {});
 
   uint64_t size() const { return size_; }
   bool is_block_device() const { return is_block_device_; }

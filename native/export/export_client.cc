@@ -61,6 +61,18 @@ bool ExportClient::WaitForEnd(int cancel) const {
   return true;
 }
 
+bool ExportClient::WaitForCancel(int cancel, std::chrono::milliseconds most) {
+  const auto until = std::chrono::steady_clock::now() + most;
+  pollfd watched{cancel, POLLIN, 0};
+  int ready;
+  do {
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(until - std::chrono::steady_clock::now()).count();
+    ready = poll(&watched, 1, static_cast<int>(std::max<int64_t>(left, 0)));
+  } while (ready < 0 && errno == EINTR);
+  return ready > 0;
+}
+
 int ExportClient::Call(ExportOp op, bool fua, uint64_t offset, uint64_t length, const void* out, void* in) {
   const int socket = Take();
   if (socket < 0) return -ESHUTDOWN;

@@ -4,6 +4,7 @@
 // connections; the rest wait their turn.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -29,6 +30,8 @@ class ExportClient {
 
   // Waits until the other half has gone, or `cancel` is readable: then false.
   bool WaitForEnd(int cancel) const;
+  // Waits until `cancel` is readable, for so long at most: then false. No signal ends it before.
+  static bool WaitForCancel(int cancel, std::chrono::milliseconds most);
 
  private:
   int Call(ExportOp op, bool fua, uint64_t offset, uint64_t length, const void* out, void* in);

@@ -8,13 +8,13 @@
 // The descriptors are inherited: connected sockets with an ExportServer behind
 // each. When that has gone, so does nbdkit: there is nothing left to show.
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <memory>
 #include <system_error>
 #include <thread>
@@ -28,7 +28,7 @@ namespace snapbak {
 namespace {
 
 // How long clients have to go when the device has gone; a mounted file system never does.
-constexpr int kClientsGraceMs = 2000;
+constexpr std::chrono::seconds kClientsGrace{2};
 
 // nbdkit loads a plugin once a process, so this is the process's.
 struct State {
@@ -112,8 +112,7 @@ int AfterFork() {
       if (!client->WaitForEnd(cancel)) return;
       nbdkit_shutdown();
       // nbdkit now waits for its clients; what they ask for fails, and some never go
-      pollfd ended = {cancel, POLLIN, 0};
-      if (poll(&ended, 1, kClientsGraceMs) == 0) _exit(0);
+      if (!ExportClient::WaitForCancel(cancel, kClientsGrace)) _exit(0);
     });
   } catch (const std::system_error&) {
     nbdkit_error("cannot start a thread");

@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
@@ -22,6 +23,9 @@
 
 namespace snapbak {
 namespace {
+
+// How long others may look at a device, as udevd does when the server before this one has closed it.
+constexpr std::chrono::seconds kLockPatience{1};
 
 // nbdkit loads a plugin once a process, so this is the process's.
 struct State {
@@ -103,6 +107,7 @@ int GetReady() {
   EngineOptions options;
   options.driver = SNAPBAK_DRIVER_USER;
   options.read_only = g_state->read_only;
+  options.lock_patience = kLockPatience;
   int ret = Engine::Open(g_state->file, options, &g_state->engine);
   if (ret != 0) {
     nbdkit_error("cannot open %s: %s%s", g_state->file.c_str(), strerror(-ret),

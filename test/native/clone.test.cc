@@ -9,6 +9,7 @@
 #include <future>
 
 #include "copy-session-fixture.h"
+#include "native/copy/block_writer.h"
 #include "native/copy/job_queue.h"
 
 namespace snapbak {
@@ -16,6 +17,8 @@ namespace {
 
 constexpr uint8_t kJunk = 0xee;    // what the destination held before
 constexpr uint8_t kClient = 0x99;  // what clients write
+
+int NotHere(uint64_t, uint64_t, uint64_t) { return -EEXIST; }
 
 // A clone one of whose clients can be stopped in the middle of its write.
 class TestClone : public Clone {
@@ -31,9 +34,29 @@ class TestClone : public Clone {
       const int written = destination_.Write(data.data(), length, offset, false);
       return error != 0 ? error : written;
     };
-    const auto here = [](uint64_t, uint64_t, uint64_t) { return -EEXIST; };
-    return Apply(block * kBlock, count * kBlock, false, {here, claimed, true});
+    return Apply(block * kBlock, count * kBlock, false, {NotHere, claimed, true});
   }
+
+  // A write of a whole block that is not here, and does `inside` with its claim.
+  int WriteWhole(uint64_t block, const std::function<void()>& inside) {
+    const auto claimed = [&](uint64_t, uint64_t, uint64_t) {
+      inside();
+      return 0;
+    };
+    return Apply(block * kBlock, kBlock, false, {NotHere, claimed, true});
+  }
+
+  // As a fault of ours might.
+  void Forget(uint64_t block) {
+    here_.Clear(block);
+    missing_++;
+  }
+
+  int Sync() override {
+    syncs++;
+    return Clone::Sync();
+  }
+  std::atomic<int> syncs{0};
 };
 
 class CloneTest : public CopySessionTest {
@@ -251,6 +274,23 @@ TEST_F(CloneTest, GetsNothingThatIsReadAfterTheDriverLetWritesPass) {
   EXPECT_EQ(0u, session_->Stats().done_blocks);
 }
 
+TEST_F(CloneTest, GetsNothingOnceAKilledDriverIsFoundGoneWhoseStateStaysArmed) {
+  clone_ = OpenClone(kSize, kBlock, true);
+  CopyState state(&driver_, &driver_.library, LowerView{origin_.Duplicate()}, &target_, nullptr, &checksums_,
+                  options_, log_.Sink());
+  ASSERT_EQ(0, clone_->Attach(kSize, kBlock, state.view_gate));
+  ASSERT_EQ(0, state.fates->Allocate(kBlocks));
+  state.clone = clone_;
+  driver_.SetState(SNAPBAK_STATE_ARMED);
+  BlockWriter writer(&state);
+  EXPECT_EQ(0, writer.Write(3, 2, Origin(3)));
+  state.FailSession(NoticeKind::kDriverGone, -ECONNRESET, 0);
+  EXPECT_EQ(-ECANCELED, writer.Write(5, 2, Origin(5)));
+  EXPECT_EQ(-ECANCELED, writer.WriteHole(7, 3));
+  EXPECT_EQ(2u, clone_->Stats().here);
+  state.view_gate->Shut(false);
+}
+
 TEST(CloneOrder, WhatIsAskedForIsSweptAfterWantedBlocksTakingTurnsWithSlotsBeforeOtherWork) {
   std::vector<__u64> bitmap(1, ~0ull);
   CopyCounters counters;
@@ -297,6 +337,47 @@ TEST(CloneOrder, WhatIsAskedForIsSweptAfterWantedBlocksTakingTurnsWithSlotsBefor
   done = true;
   jobs.WakeReadersIfAny();
   for (std::thread& reader : readers) reader.join();
+}
+
+// The second tier has failed, or is full by now.
+TEST(CloneOrder, ABlockThatIsAskedForWhileTheSpillerHasItIsUrgentWhenItComesBack) {
+  const TestFile file(0);
+  std::vector<std::unique_ptr<Tier2>> one;
+  one.push_back(std::make_unique<Tier2>(file.Duplicate(), false, std::vector<Extent>{{0, kBlock}}, kBlock));
+  const Tier2Set tiers(std::move(one));
+  std::vector<__u64> bitmap(1, ~0ull);
+  CopyCounters counters;
+  counters.listed = 64;
+  JobQueue jobs(bitmap.data(), 64, kBlock, 8, &tiers, &counters, 4, 1);
+  for (uint64_t captured : {1, 2}) snapbak_bitmap_test_and_clear(bitmap.data(), captured);
+  ASSERT_TRUE(jobs.AddEvents({{1, 0}, {2, 1}}, {}));
+  jobs.PushWork({{40 * kBlock, 8 * kBlock}}, false);
+  CapturedBlock spilling{};
+  ASSERT_TRUE(jobs.TakeForSpill(&spilling));
+  ASSERT_EQ(1u, spilling.block);
+  Job job;
+  ASSERT_TRUE(jobs.Take(&job));
+  ASSERT_EQ(2u, job.captured.block);
+  jobs.SlotReturned(1);  // no slot need be drained before the sweep
+  std::atomic<bool> done{false};
+  std::promise<void> looked;
+  std::thread reader([&] {
+    bool told = false;
+    EXPECT_EQ(JobQueue::Found::kSettled, jobs.AwaitDemand({1, 1}, [&] {
+      if (!std::exchange(told, true)) looked.set_value();
+      return done.load();
+    }));
+  });
+  looked.get_future().wait();
+  (void)jobs.slots_used();  // it has the lock from its look until it sleeps
+  jobs.SetArmed();
+  jobs.PutBack(spilling);
+  ASSERT_TRUE(jobs.Take(&job));
+  EXPECT_EQ(Job::Kind::kCaptured, job.kind) << "it waits for all of the sweep";
+  EXPECT_EQ(1u, job.captured.block);
+  done = true;
+  jobs.WakeReadersIfAny();
+  reader.join();
 }
 
 TEST(FixedQueueTest, TakesOneOutOfTurnWhereverTheQueueBegins) {
@@ -407,6 +488,34 @@ TEST_F(CloneTest, ZeroesAreWrittenWhereAWriteFailedOnAFreshDestination) {
   ExpectClone(bytes_);
 }
 
+// A client says that its block is here without the lock that a copy thread looks under.
+TEST(CloneRun, ABlockThatAClientWritesMeanwhileTakesNoOtherAlong) {
+  constexpr uint64_t kMany = 1u << 20;  // to look at so many takes some microseconds
+  const TestFile file(kMany * kBlock);
+  const auto now = [] { return std::chrono::steady_clock::now(); };
+  const auto until = now() + std::chrono::seconds(1);
+  for (int round = 0; (round < 50 || now() < until) && !testing::Test::HasFailure(); round++) {
+    LowerDevice device;
+    ASSERT_EQ(0, LowerDevice::Adopt(file.Duplicate(), "clone", false, &device));
+    TestClone clone(std::move(device), kMany * kBlock, kBlock, true, [](int) { ADD_FAILURE() << "lost"; });
+    std::atomic<int> ready{0};
+    std::thread client([&] {
+      EXPECT_EQ(0, clone.WriteWhole(0, [&] {
+        for (ready++; ready < 2;) std::this_thread::yield();
+        for (volatile int late = round % 100 * 30; late > 0;) late = late - 1;
+      }));
+    });
+    while (ready < 1) std::this_thread::yield();
+    ready++;
+    clone.Put(0, kMany, nullptr);
+    client.join();
+    const CloneStats stats = clone.Stats();
+    EXPECT_EQ(kMany, stats.here) << "blocks are lost on their way, in round " << round;
+    EXPECT_EQ(0u, stats.bad);
+    EXPECT_EQ(1u, stats.written);
+  }
+}
+
 // --- a block does not come
 
 TEST_F(CloneTest, AnInvalidBlockIsAnErrorUntilItIsWrittenWhole) {
@@ -450,6 +559,24 @@ TEST_F(CloneTest, ABlockThatIsUnlistedIsNotWaitedFor) {
   EXPECT_EQ(kBlocks - 100, clone_->Stats().here);
 }
 
+TEST(CloneRun, NoMoreBlocksAreHereThanThereAreWhileSomeAreUnlisted) {
+  constexpr uint64_t kMany = 1u << 18;
+  const TestFile file(kMany * kBlock);
+  LowerDevice device;
+  ASSERT_EQ(0, LowerDevice::Adopt(file.Duplicate(), "clone", false, &device));
+  Clone clone(std::move(device), kMany * kBlock, kBlock, true, nullptr);
+  std::atomic<bool> done{false};
+  std::thread unlister([&] {
+    for (uint64_t block = 0; block < kMany; block++) clone.Unlisted(block, 1);
+    done = true;
+  });
+  uint64_t most = 0;
+  while (!done) most = std::max(most, clone.Stats().here);
+  unlister.join();
+  EXPECT_EQ(0u, most) << "nobody has brought any";
+  EXPECT_EQ(0u, clone.Stats().total);
+}
+
 // --- it is lost
 
 TEST_F(CloneTest, IsLostWithItsDestinationAndTheBackupGoesOn) {
@@ -470,6 +597,25 @@ TEST_F(CloneTest, IsLostWithItsDestinationAndTheBackupGoesOn) {
   EXPECT_EQ(0, clone_->Close());
 }
 
+TEST_F(CloneTest, ThatLacksABlockAtTheEndIsLostAndNotCalledWhole) {
+  MakeWithClone();
+  CopyAll();
+  clone_->Forget(5);
+  EXPECT_EQ(-EIO, clone_->Finish());
+  EXPECT_EQ(-EIO, lost_);
+  EXPECT_EQ(-EIO, ReadError(4));
+  ExpectAllCopied();
+}
+
+TEST_F(CloneTest, ThatLacksABlockIsLostAfterTheSessionToo) {
+  MakeWithClone();
+  CopyAll();
+  clone_->Forget(5);
+  EndSession();
+  EXPECT_EQ(-EIO, clone_->Finish());
+  EXPECT_EQ(-EIO, lost_);
+}
+
 TEST_F(CloneTest, ThatIsClosedIsPassedByAndTheBackupGoesOn) {
   MakeWithClone();
   session_->PushWork({{0, 50 * kBlock}}, false);
@@ -488,6 +634,25 @@ TEST_F(CloneTest, ThatIsClosedIsPassedByAndTheBackupGoesOn) {
   EXPECT_EQ(-ESHUTDOWN, ReadError(3));
   EXPECT_EQ(-ESHUTDOWN, clone_->Finish());
   EXPECT_EQ(0, lost_);
+}
+
+TEST_F(CloneTest, IsMadeDurableAtItsEndForWhatClientsWroteAndForNothingElse) {
+  MakeWithClone();
+  session_->PushWork({{0, 50 * kBlock}}, false);
+  Eventually([&] { return session_->Stats().done_blocks == 50; });
+  session_->Stop();
+  EXPECT_EQ(0, ReadError(7));
+  EXPECT_EQ(0, clone_->Close());
+  EXPECT_EQ(0, clone_->syncs) << "it is not whole, and nobody wrote";
+  clone_ = OpenClone(kSize, kBlock, false);
+  EXPECT_EQ(0, Write(3 * kBlock, kBlock));
+  EXPECT_EQ(0, clone_->Close());
+  EXPECT_EQ(1, clone_->syncs);
+  clone_ = OpenClone(kSize, kBlock, false);
+  clone_->Put(0, 1, Origin(0));
+  EXPECT_EQ(0, clone_->Finish());
+  EXPECT_EQ(0, clone_->Close());
+  EXPECT_EQ(1, clone_->syncs) << "it was durable already";
 }
 
 TEST_F(CloneTest, IsRefusedWhereItsSizeIsNotTheOrigins) {
@@ -517,6 +682,7 @@ class CloneEndTest : public CloneTest {
     waiting_.clear();
     for (uint64_t block : {4, 9}) EXPECT_EQ(-ESHUTDOWN, ReadError(block)) << block;
     EXPECT_EQ(0, ReadError(0)) << "what is here is here, until it is closed";
+    EXPECT_EQ(0, clone_->Finish()) << "nobody has said that it is whole";
     EXPECT_EQ(0, lost_);
   }
   std::vector<std::future<int>> waiting_;

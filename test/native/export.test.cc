@@ -4,10 +4,12 @@
 // half leaves the other waiting.
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
@@ -245,6 +247,31 @@ TEST_F(Export, TheWatchEndsWhenItIsToldToAndNotBefore) {
   const uint64_t one = 1;
   ASSERT_EQ(write(cancel.get(), &one, sizeof one), 8);
   watch.join();
+}
+
+TEST(ExportClient, SignalsDoNotShortenTheGraceOfItsClients) {
+  using Clock = std::chrono::steady_clock;
+  struct sigaction handled {};
+  struct sigaction before {};
+  handled.sa_handler = [](int) {};
+  ASSERT_EQ(sigaction(SIGUSR1, &handled, &before), 0);
+  const UniqueFd cancel(eventfd(0, EFD_CLOEXEC));
+  std::atomic<bool> ended{false};
+  std::thread watch([&] {
+    const auto begin = Clock::now();
+    EXPECT_FALSE(ExportClient::WaitForCancel(cancel.get(), std::chrono::milliseconds(100)));
+    EXPECT_GE(Clock::now() - begin, std::chrono::milliseconds(100));
+    ended = true;
+    EXPECT_TRUE(ExportClient::WaitForCancel(cancel.get(), std::chrono::minutes(1)));
+  });
+  while (!ended) {
+    EXPECT_EQ(pthread_kill(watch.native_handle(), SIGUSR1), 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  pthread_kill(watch.native_handle(), SIGUSR1);
+  ASSERT_EQ(eventfd_write(cancel.get(), 1), 0);
+  watch.join();
+  ASSERT_EQ(sigaction(SIGUSR1, &before, nullptr), 0);
 }
 
 // True if the server hung up on `fd` without an answer.

@@ -175,6 +175,34 @@ TEST_F(ViewTest, BelievesABitOnlyAfterItHasReadTheBlock) {
   reader.join();
 }
 
+// A driver that was killed leaves its bits and its state: whoever serves the image next changes blocks.
+TEST_F(ViewTest, BelievesNothingThatItReadBeforeAKilledDriverWasFoundGone) {
+  for (int round = 0; round < 100 && !HasFailure(); round++) {
+    FakeDriver driver(kSize, kShift, 8);
+    NoticeLog log;
+    CopySession session(&driver, &driver.library, LowerView{origin_.Duplicate()}, &target_, nullptr,
+                        &checksums_, options_, log.Sink());
+    ASSERT_EQ(0, session.Prepare({{0, kSize}}));
+    snapbak_start start{};
+    ASSERT_EQ(0, session.Start(&start));
+    ASSERT_EQ(0, session.OpenView(std::shared_ptr<Target>(&target_, [](Target*) {}), &view_));
+    std::atomic<int> reads{0};
+    std::thread reader([&] {
+      std::vector<uint8_t> all(kSize);
+      while (view_->Read(0, all.data(), kSize) == 0 && !HasFailure()) {
+        EXPECT_TRUE(all == bytes_) << "it is not the start instant";
+        reads++;
+      }
+    });
+    Eventually([&] { return reads > 0; });
+    driver.Leave();
+    log.Await(NoticeKind::kDriverGone);
+    for (uint64_t block = kBlocks; block-- > kBlocks / 2;) Overwrite(block);
+    reader.join();
+    ASSERT_EQ(static_cast<ssize_t>(kSize), pwrite(origin_.fd(), bytes_.data(), kSize, 0));
+  }
+}
+
 TEST_F(ViewTest, ReadsZeroesWhereNothingIsListed) {
   MakeWithView({{2 * kBlock, kBlock}, {70 * kBlock, 65 * kBlock}});
   std::vector<uint8_t> want(kSize, 0);

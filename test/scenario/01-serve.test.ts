@@ -2,12 +2,15 @@
 import { strict as assert } from 'node:assert';
 import { once } from 'node:events';
 import { existsSync, lstatSync, readFileSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { createConnection, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { binding } from '../../lib/binding.js';
 import { SnapbakError } from '../../lib/errors.js';
 import { serve } from '../../lib/serve.js';
 import { Cleanup } from '../helpers/cleanup.js';
+import { loopDevice } from '../helpers/faulty-device.js';
 import { seeded, stamped } from '../helpers/images.js';
 import { must, needPrograms, run, start } from '../helpers/programs.js';
 import { type StartedServer, startServer } from '../helpers/serve.js';
@@ -241,6 +244,19 @@ describe('a served image', function () {
       const folder = cleanup.folder('second');
       const sockets = { socket: join(folder, 'n'), control: join(folder, 'c') };
       await refused({ image: server.image, ...sockets }, 'ERR_SNAPBAK_ORIGIN', /another Snapbak driver/);
+    });
+
+    it('a device that another keeps, and not one that somebody only looks at, as udevd does', async () => {
+      const device = await loopDevice(cleanup, MiB);
+      const other = await open(device, 'r+');
+      binding().lockFile(other.fd);
+      const folder = cleanup.folder('looked-at');
+      const sockets = { socket: join(folder, 'n'), control: join(folder, 'c') };
+      await refused({ image: device, ...sockets }, 'ERR_SNAPBAK_ORIGIN', /another Snapbak driver/);
+      const looked = delay(300).then(() => other.close());
+      const server = await served(device);
+      await looked;
+      await server.stop();
     });
 
     it('a socket on which another server listens, and files that are no sockets', async () => {

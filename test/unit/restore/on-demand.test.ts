@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { binding, type NativeBinding } from '../../../lib/binding.js';
 import { SnapbakError } from '../../../lib/errors.js';
 import { type RestoreOnDemandOptions, restoreOnDemand } from '../../../lib/restore/on-demand.js';
@@ -12,6 +13,7 @@ import { destinationIdentity, makeState, restoreJob } from '../../../lib/restore
 import { makeBackup } from '../../helpers/backup-folder.js';
 import { Cleanup } from '../../helpers/cleanup.js';
 import { nativeError } from '../../helpers/fake-session.js';
+import { loopDevice } from '../../helpers/faulty-device.js';
 import { stamped } from '../../helpers/images.js';
 import { openFiles } from '../../helpers/processes.js';
 
@@ -121,5 +123,23 @@ describe('a restore on demand that does not begin', () => {
     await other.close();
     rmSync(to);
     await restore({ backup, to });
+  });
+
+  it('to a device waits for who only looks at it, as udevd does, and not for who keeps it', async () => {
+    to = await loopDevice(cleanup, SIZE);
+    let other = await open(to, 'r+');
+    binding().lockFile(other.fd);
+    const refused = { code: 'ERR_SNAPBAK_RESTORE', message: /loop\d+ is in use: it is restored to/ };
+    await assert.rejects(begin(failing, { force: true }), refused);
+    await assert.rejects(restore({ backup, to }), refused);
+    assert.ok(readFileSync(to).equals(Buffer.alloc(SIZE)));
+    const looked = delay(100).then(() => other.close());
+    await restore({ backup, to });
+    await looked;
+    other = await open(to, 'r+');
+    binding().lockFile(other.fd);
+    const lookedAgain = delay(100).then(() => other.close());
+    await assert.rejects(begin(failing, { force: true }), { code: 'ERR_SNAPBAK_ORIGIN' });
+    await lookedAgain;
   });
 });
