@@ -13,7 +13,6 @@ import {
 } from '../../../lib/restore/restore-state.js';
 import { manifestOf } from '../../helpers/backup-folder.js';
 import { Cleanup } from '../../helpers/cleanup.js';
-import { loopDevice } from '../../helpers/faulty-device.js';
 import { must } from '../../helpers/programs.js';
 
 describe('the state file of a restore', () => {
@@ -72,27 +71,30 @@ describe('the state file of a restore', () => {
   });
 
   it('knows a loop device by its file and the part of it, and not by the file’s name', async () => {
-    const device = await loopDevice(cleanup, 2 ** 20);
-    const [file] = (await must('losetup', ['-n', '-O', 'BACK-FILE', device])).trim().split('\n') as [string];
+    const file = join(cleanup.folder('loop'), 'content');
+    writeFileSync(file, Buffer.alloc(2 ** 20));
+    // a device of its own each time: whatever number is free, others may have by then
     const attach = async (...options: string[]) => {
-      await must('losetup', ['-d', device]);
-      await must('losetup', [...options, device, file]);
-      return destinationIdentity(device);
+      const device = (await must('losetup', ['--find', '--show', ...options, file])).trim();
+      cleanup.defer(`detach ${device}`, () => must('losetup', ['-d', device]));
+      return device;
     };
-    const first = await destinationIdentity(device);
-    assert.equal(await attach(), first);
-    const parts = [await attach('-o', '4096'), await attach('--sizelimit', '8192')];
+    const first = await destinationIdentity(await attach());
+    assert.equal(await destinationIdentity(await attach()), first);
+    const parts = [await attach('-o', '4096'), await attach('--sizelimit', '8192')].map(destinationIdentity);
     renameSync(file, `${file}.old`);
     writeFileSync(file, Buffer.alloc(2 ** 20));
-    const other = await attach();
+    const changed = await attach();
+    const other = await destinationIdentity(changed);
     // nothing is told by its name any more: believed for as long as it stays attached
     unlinkSync(file);
-    const nameless = await destinationIdentity(device);
-    assert.equal(await destinationIdentity(device), nameless);
+    const nameless = await destinationIdentity(changed);
+    assert.equal(await destinationIdentity(changed), nameless);
     renameSync(`${file}.old`, file);
-    assert.equal(await attach(), first, 'the first file again');
+    const back = await attach();
+    assert.equal(await destinationIdentity(back), first, 'the first file again');
     unlinkSync(file);
-    const another = await destinationIdentity(device);
-    assert.equal(new Set([first, ...parts, other, nameless, another]).size, 6);
+    const another = await destinationIdentity(back);
+    assert.equal(new Set([first, ...(await Promise.all(parts)), other, nameless, another]).size, 6);
   });
 });
