@@ -20,7 +20,7 @@ export const ERROR_CODES = {
   ERR_SNAPBAK_PERMISSION: 'permission',
   /** The driver died or closed the connection during the session. */
   ERR_SNAPBAK_DRIVER_GONE: 'driver-gone',
-  /** Writes in flight did not end in time, so the point in time could not be fixed. */
+  /** Writes in flight, or file systems to be frozen, did not come to rest in time: the point in time could not be fixed. */
   ERR_SNAPBAK_START_TIMEOUT: 'start-timeout',
   /** A hook before the start failed, or took too long: nothing was started. Or one after it, which spoils nothing. */
   ERR_SNAPBAK_HOOK: 'hook',

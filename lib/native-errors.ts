@@ -96,7 +96,8 @@ const START: Record<string, Meaning> = {
   ETIMEDOUT: {
     code: 'ERR_SNAPBAK_START_TIMEOUT',
     advice:
-      'writes in flight did not end in time, nothing was changed; try again, or with a longer startTimeout',
+      'writes in flight, or file systems that had to be frozen, did not come to rest in time; nothing was changed; ' +
+      'try again, or with a longer startTimeout',
   },
   EBUSY: {
     code: 'ERR_SNAPBAK_BUSY',
