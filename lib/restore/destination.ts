@@ -6,7 +6,6 @@
 import { constants, type Stats } from 'node:fs';
 import { type FileHandle, lstat, open, realpath, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { NativeBinding } from '../binding.js';
 import { openDevice } from '../device.js';
 import { SnapbakError, type SnapbakErrorCode } from '../errors.js';
@@ -17,6 +16,7 @@ import { fileDependence, isOrigin, type OriginPlace } from '../placement.js';
 import { removeName } from '../remove-name.js';
 import { systemCode, systemError } from '../system-error.js';
 import type { BackupFiles } from './backup-files.js';
+import { DEVICE_PATIENCE_MS, takeLock } from './destination-lock.js';
 
 /** Open for writing. */
 export interface Destination {
@@ -51,10 +51,6 @@ export interface Purpose {
   code: SnapbakErrorCode;
   word: string;
 }
-
-/** udevd looks at a device, with a lock of its own, whenever somebody who could write it has closed it. */
-const DEVICE_LOCK_MS = 1000;
-const LOCK_PAUSE_MS = 20;
 
 const RESTORE: Purpose = { code: 'ERR_SNAPBAK_RESTORE', word: 'restore' };
 
@@ -182,28 +178,17 @@ async function openExisting(
   return file;
 }
 
-/**
- * Before anything is changed: another restore, or a driver that serves it, keeps
- * it. A device is asked for again for `patience` milliseconds.
- */
+/** Before anything is changed. */
 async function lock(
   file: FileHandle,
   path: string,
   native: NativeBinding,
   purpose: Purpose,
-  patience = 0,
+  patience?: number,
 ): Promise<void> {
-  for (const until = performance.now() + patience; ; await delay(LOCK_PAUSE_MS)) {
-    try {
-      native.lockFile(file.fd);
-      return;
-    } catch (cause) {
-      if (systemCode(cause) !== 'EBUSY') return; // a file system that has no locks
-      if (performance.now() < until) continue;
-      await file.close();
-      throw refused(path, 'is in use: it is restored to, or served', purpose);
-    }
-  }
+  if (await takeLock(file, native, patience)) return;
+  await file.close();
+  throw refused(path, 'is in use: it is restored to, or served', purpose);
 }
 
 /** A file of `size` zero bytes, sparse. */
@@ -245,7 +230,7 @@ async function openBlockDevice(path: string, request: DestinationRequest): Promi
     native,
     host,
   });
-  await lock(file, path, native, purpose, DEVICE_LOCK_MS);
+  await lock(file, path, native, purpose, DEVICE_PATIENCE_MS);
   return {
     fd: file.fd,
     fresh: false,
