@@ -49,7 +49,7 @@ export class RunningClone implements BackupClone {
   readonly #size: number;
   readonly #blockSize: number;
   readonly #destination: Destination;
-  readonly #notices: Relay<number>;
+  readonly #notices = new Relay<number>();
   readonly #toShow: { socket: string; programs: ExportPrograms } | undefined;
   #shown: Export | undefined;
   #lost: SnapbakError | undefined;
@@ -104,7 +104,7 @@ export class RunningClone implements BackupClone {
     this.#size = info.size;
     this.#blockSize = blockSize;
     this.#destination = destination;
-    this.#notices = new Relay((errno) => this.#noteLost(lostError(spec, to, errno)));
+    this.#notices.pass((errno) => this.#noteLost(lostError(spec, to, errno)));
     this.native = native.openClone({
       destinationFd: destination.fd,
       size: info.size,

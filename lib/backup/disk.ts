@@ -9,6 +9,7 @@ import { memoryContainer } from '../container/memory-container.js';
 import { type ResolvedWatermarks, resolveWatermarks } from '../container/watermarks.js';
 import type { BlocksEvent } from '../events.js';
 import { fromNative } from '../native-errors.js';
+import { Relay } from '../relay.js';
 import type { PreparedTarget, TargetContext } from '../target/target.js';
 import { openClone } from './clone.js';
 import { abortedError } from './failure.js';
@@ -32,7 +33,7 @@ export class Disk {
   readonly plan: DiskPlan;
   readonly #options: CheckedOptions;
   readonly #held: Partial<Resources> = {};
-  readonly #notices = new Notices();
+  readonly #notices = new Relay<NativeNotice>();
   #info!: NativeOriginInfo;
   #list!: BlockList;
   #watermarks!: ResolvedWatermarks;
@@ -135,7 +136,7 @@ export class Disk {
         readBytes: READ_BYTES,
         heat: wantsHeat(this.#options.order, this.#info),
         ...(clone === undefined ? {} : { clone: clone.native }),
-        onNotice: (notice) => this.#notices.receive(notice),
+        onNotice: this.#notices.call,
       });
     } catch (error) {
       throw fromNative(error, { path: this.spec, doing: 'set the session up', stage: 'setup' });
@@ -254,21 +255,4 @@ export class Disk {
 /** @throws SnapbakError `ERR_SNAPBAK_ABORTED` */
 export function checkSignal(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw abortedError(signal.reason);
-}
-
-/** Keeps the notices that come before there is a backup to take them. */
-class Notices {
-  #kept: NativeNotice[] | undefined = [];
-  #to: ((notice: NativeNotice) => void) | undefined;
-
-  receive(notice: NativeNotice): void {
-    if (this.#to === undefined) this.#kept?.push(notice);
-    else this.#to(notice);
-  }
-
-  pass(to: (notice: NativeNotice) => void): void {
-    this.#to = to;
-    for (const notice of this.#kept ?? []) to(notice);
-    this.#kept = undefined;
-  }
 }

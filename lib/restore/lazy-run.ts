@@ -62,37 +62,23 @@ export class LazyRun {
   #closing: Promise<void> | undefined;
 
   static async open(native: NativeBinding, options: LazyRunOptions): Promise<LazyRun> {
-    // notices may come before the run is there to take them
-    let take: (notice: NativeLazyNotice) => void = () => {};
-    const early: NativeLazyNotice[] = [];
-    const notices = new Relay<NativeLazyNotice>((notice) => {
-      if (run === undefined) early.push(notice);
-      else take(notice);
-    });
-    let run: LazyRun | undefined;
+    const notices = new Relay<NativeLazyNotice>();
     const { invalidBlocks, imagePath, checksumsGood, onProgress, onBadBlock, ...plain } = options;
     try {
       const device = await native.openLazyRestore({ ...plain, onNotice: notices.call });
-      const settled = new Promise<void>((resolve, reject) => {
-        take = (notice) => LazyRun.#take(options, notice, resolve, reject);
-      });
-      run = new LazyRun(device, options, settled, notices);
+      return new LazyRun(device, options, notices);
     } catch (cause) {
       throw systemError('ERR_SNAPBAK_RESTORE', 'cannot begin the restore', cause);
     }
-    for (const notice of early) take(notice);
-    return run;
   }
 
-  private constructor(
-    device: NativeLazyRestore,
-    options: LazyRunOptions,
-    settled: Promise<void>,
-    notices: Relay<NativeLazyNotice>,
-  ) {
+  private constructor(device: NativeLazyRestore, options: LazyRunOptions, notices: Relay<NativeLazyNotice>) {
     this.device = device;
     this.#options = options;
     this.#notices = notices;
+    const settled = new Promise<void>((resolve, reject) => {
+      notices.pass((notice) => LazyRun.#take(options, notice, resolve, reject));
+    });
     const good = options.checksumsGood(this.#ended.signal);
     this.untrusted = new Promise((resolve) => {
       good.catch(() => {

@@ -3,11 +3,14 @@ import { Relay } from '../../lib/relay.js';
 import { collectGarbage } from '../helpers/garbage.js';
 
 describe('a relay', () => {
-  it('passes on until it is cut', () => {
+  it('passes all on, in order, until it is cut', () => {
     const got: number[] = [];
-    const relay = new Relay<number>((value) => got.push(value));
+    const relay = new Relay<number>();
     const { call } = relay;
     call(1);
+    assert.equal(got.length, 0);
+    relay.pass((value) => got.push(value));
+    assert.deepEqual(got, [1], 'what came before there was somebody to take it');
     call(2);
     relay.cut();
     call(3);
@@ -17,7 +20,8 @@ describe('a relay', () => {
   it('that is cut keeps nothing alive for whoever still has its function', async () => {
     const made = () => {
       const owner = { values: [] as number[] };
-      const relay = new Relay<number>((value) => owner.values.push(value));
+      const relay = new Relay<number>();
+      relay.pass((value) => owner.values.push(value));
       return { relay, ref: new WeakRef(owner) };
     };
     const { relay, ref } = made();
