@@ -1,6 +1,6 @@
 // The native tests: GoogleTest plain, under ASan + UBSan, and under TSan, then a
 // short run of every fuzzer with its corpus. Ends with the counts in one line.
-//   node scripts/native-tests.mjs [--only plain|address|thread|fuzz] [--fuzz-seconds N]
+//   node scripts/native-tests.mjs [--only plain|address|thread|fuzz] [--without …] [--fuzz-seconds N]
 import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
@@ -18,7 +18,11 @@ const SANITIZER_OPTIONS = {
 };
 
 const { values } = parseArgs({
-  options: { only: { type: 'string' }, 'fuzz-seconds': { type: 'string', default: '15' } },
+  options: {
+    only: { type: 'string' },
+    without: { type: 'string' },
+    'fuzz-seconds': { type: 'string', default: '15' },
+  },
 });
 
 /**
@@ -110,11 +114,13 @@ const SUITES = {
 };
 
 try {
-  const chosen = values.only === undefined ? Object.keys(SUITES) : [values.only];
-  for (const name of chosen) {
-    if (!(name in SUITES))
-      throw new Failure(`--only ${name}: it is one of ${Object.keys(SUITES).join(', ')}`);
+  for (const name of [values.only, values.without]) {
+    if (name !== undefined && !(name in SUITES))
+      throw new Failure(`${name}: it is one of ${Object.keys(SUITES).join(', ')}`);
   }
+  const chosen = Object.keys(SUITES).filter(
+    (name) => name === (values.only ?? name) && name !== values.without,
+  );
   await ensurePackages([...BUILD_PACKAGES, ...NATIVE_TEST_PACKAGES], 'for the native tests');
   let total = none();
   for (const name of chosen) {

@@ -1,6 +1,7 @@
 // npm test: installs what the tests need when it may, builds, runs every suite,
 // and ends with one line: "N passed, N failed, N skipped".
-//   node scripts/test.mjs [--only native|unit|model|scenario|kernel|package|kernel-debug]
+//   node scripts/test.mjs [--long] [--only native|unit|model|scenario|kernel|package|kernel-debug]
+// --long, and --only for its suite, add what takes minutes and hardly ever fails alone: see LONG.
 // kernel-debug, the kernel tests on the kernel with KASAN and lockdep, runs only when it is asked for;
 // with --minutes N, no file of them is begun after that time.
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
@@ -34,7 +35,10 @@ import {
 import { Failure, LOGS, quiet, ROOT, show, showAndKeep } from './lib/run.mjs';
 import { bad, bold, good, heading, note, seconds } from './lib/terminal.mjs';
 
-const { values } = parseArgs({ options: { only: { type: 'string' }, minutes: { type: 'string' } } });
+const { values } = parseArgs({
+  options: { only: { type: 'string' }, long: { type: 'boolean' }, minutes: { type: 'string' } },
+});
+const whole = values.long === true || values.only !== undefined;
 const deadline = Date.now() + Number(values.minutes ?? Number.POSITIVE_INFINITY) * 60_000;
 
 /** What failed, for the end: an output that is long is often read from there. */
@@ -93,19 +97,14 @@ const LONGEST_FIRST = [
   '01-build',
 ];
 
-/** What measures rates, delays or memory: not beside others. */
-const ALONE = [
-  '13-killed-agent',
-  '19-hold',
-  '21-overload',
-  '21-tiers',
-  '24-yield',
-  '25-soak',
-  '31-restore-on-demand',
-  '36-hot-first',
-  '40-view',
-  '41-clone',
-];
+/**
+ * Left for --long: the tests of the virtual machine itself, and the module built for every kernel; the native tests
+ * without a sanitizer, which are the same as those with one.
+ */
+const LONG = { kernel: ['00-rig', '01-build'], native: ['plain'] };
+
+/** What measures rates or memory: not beside others. */
+const ALONE = ['19-hold', '21-overload', '24-yield', '25-soak', '36-hot-first'];
 
 /** Two files at once, which wait for programs and disks for half of their time; then those that want the machine for themselves. */
 async function scenario() {
@@ -133,6 +132,7 @@ function kernelFiles() {
   };
   return readdirSync(join(ROOT, 'test/kernel'))
     .filter((file) => file.endsWith('.test.ts'))
+    .filter((file) => whole || !LONG.kernel.includes(file.slice(0, -'.test.ts'.length)))
     .sort()
     .sort((one, other) => rank(one) - rank(other))
     .map((file) => `test/kernel/${file}`);
@@ -157,7 +157,7 @@ async function kernelDebug() {
 }
 
 const SUITES = {
-  native: () => script('scripts/native-tests.mjs'),
+  native: () => script('scripts/native-tests.mjs', whole ? [] : ['--without', ...LONG.native]),
   unit: () => mocha('unit', ['--parallel', '--jobs', '2', 'test/unit/**/*.test.ts']),
   model: () =>
     mocha('model', ['--parallel', '--jobs', '2', '--timeout', '600000', 'test/model/**/*.test.ts']),
