@@ -75,7 +75,10 @@ bool JobQueue::Take(Job* job) {
     if (stopped_) return false;
     if (!copiers_halted_) {
       job->need_work = NoWorkLeft();
-      if (TakeBest(job) || job->need_work) {
+      const bool found = TakeBest(job);
+      // it may have found that nothing of what was queued is pending any more
+      job->need_work = job->need_work || NoWorkLeft();
+      if (found || job->need_work) {
         // one idle copier less: what it leaves behind may be the spiller's now
         if (!captured_.empty()) spiller_.notify_one();
         return true;

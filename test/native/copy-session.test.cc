@@ -191,6 +191,20 @@ TEST_F(CopySessionTest, AsksForWorkWhenItRunsLowAndAgainWhenItIsDry) {
   ExpectAllCopied();
 }
 
+TEST_F(CopySessionTest, AsksForWorkWhenNothingOfWhatIsLeftIsPendingAnyMore) {
+  options_.copy_threads = 1;  // a second one would look once more
+  Make();
+  session_->PushWork({{0, 64 * kBlock}, {0, 64 * kBlock}}, false);
+  Start();
+  log_.Await(NoticeKind::kNeedWork);
+  Eventually([&] { return session_->Stats().done_blocks == 64; });
+  session_->PushWork({{0, kBlock}}, false);
+  log_.Await(NoticeKind::kNeedWork, 2);
+  session_->PushWork({{64 * kBlock, kSize}}, false);
+  log_.Await(NoticeKind::kComplete);
+  ExpectAllCopied();
+}
+
 TEST_F(CopySessionTest, CanBeGivenWorkFromInsideANotice) {
   uint64_t next = 0;
   session_ =

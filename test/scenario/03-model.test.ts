@@ -235,7 +235,8 @@ describe('the model: any interleaving of writes, sweeps, drains and aborts', () 
     const folder = cleanup.folder('model');
     await fc.assert(
       fc.asyncProperty(plan, (drawn) => runPlan(drawn, folder)),
-      { numRuns: 400, endOnFailure: true },
+      // the time of one plan: what hangs is told with its seed
+      { numRuns: 400, endOnFailure: true, timeout: 60_000 },
     );
   });
 });
