@@ -22,7 +22,9 @@ links_of() {
 }
 
 volume() {
-	table data <<<"0 $((64 * MIB)) linear /dev/vda 0"
+	# not from the start of the disk: that would bear the same label, and the link leads to the one of the two
+	# that udev has looked at last
+	table data <<<"0 $((64 * MIB)) linear /dev/vda $MIB"
 	wipefs -qa /dev/mapper/data
 	mkfs.ext4 -q -L of-the-story /dev/mapper/data
 	# udev hears of a device that was written to by inotify: no event waits yet, for settle to wait for
@@ -71,7 +73,10 @@ made() {
 	snapbak attach --create made /dev/vda
 	defer '! [ -e /dev/mapper/made ] || remove_device made'
 	settled
-	until_true 30 leads_to /dev/disk/by-label/of-the-story /dev/mapper/made
+	# not by its label, which the disk bears, too
+	equal 'the device by its name' "$(realpath /dev/disk/by-id/dm-name-made)" "$(realpath /dev/mapper/made)"
+	udevadm info --query=property --name=/dev/mapper/made >"$T/properties"
+	grep -qx ID_FS_LABEL=of-the-story "$T/properties"
 	snapbak detach /dev/mapper/made
 	settled
 	refused test -e /dev/mapper/made
