@@ -65,7 +65,7 @@ WorkQueue::Taken WorkQueue::Take(uint64_t max_blocks, BlockRun* run) {
     if (front.count == 0) queue.pop_front();
     if (run->count > 0 && found < end) return Taken::kRun;
     budget -= std::min(budget, std::max<uint64_t>(gone, 1));
-    if (budget == 0) return Taken::kLater;
+    if (budget == 0 && queued_blocks_ > 0) return Taken::kLater;
   }
   return Taken::kNone;
 }
