@@ -113,7 +113,12 @@ bool EventPump::Look() {
   if (now == SNAPBAK_STATE_ARMED) state_->jobs.SetArmed();
   // Every listed block was copied, so no event of use can come; and a driver may keep its wake-up raised
   // from now on.
-  if (now == SNAPBAK_STATE_FINISHED) return false;
+  if (now == SNAPBAK_STATE_FINISHED) {
+    if (state_->IsComplete()) return false;
+    // nobody said FINISH, and it captures no more
+    state_->FailSession(NoticeKind::kBroken, -EPROTO, SNAPBAK_REASON_PROTOCOL);
+    return false;
+  }
   if (now != SNAPBAK_STATE_BROKEN) return true;
   state_->FailSession(NoticeKind::kBroken, snapbak_load_relaxed(&header->error),
                       snapbak_load_relaxed(&header->reason));

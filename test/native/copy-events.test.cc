@@ -232,6 +232,14 @@ TEST_F(CopySessionTest, RestsWhenADriverStaysAwakeAfterTheEnd) {
   EXPECT_EQ(0u, log_.Count(NoticeKind::kBroken) + log_.Count(NoticeKind::kDriverGone));
 }
 
+TEST_F(CopySessionTest, BreaksWhenADriverIsFinishedBeforeAllIsCopied) {
+  MakeAndStart();
+  driver_.SetState(SNAPBAK_STATE_FINISHED);
+  const Notice notice = log_.Await(NoticeKind::kBroken);
+  EXPECT_EQ(-EPROTO, notice.error);
+  Eventually([] { return ThreadsNamed("snapbak-pump") == 0; });
+}
+
 TEST_F(CopySessionTest, RestsWhenADriverStaysAwakeAfterItBroke) {
   driver_.keeps_awake = true;
   MakeAndStart();
