@@ -77,10 +77,11 @@ Settler::Settler(Napi::Env env, std::shared_ptr<MainQueue> queue)
 void Settler::Settle(Outcome outcome, std::function<Napi::Value(Napi::Env)> value) const {
   queue_->Post([deferred = deferred_, queue = queue_, outcome, value = std::move(value)](Napi::Env env) {
     queue->Release(env);
-    if (outcome.error != 0) {
-      deferred->Reject(MakeError(env, outcome).Value());
-    } else {
+    if (outcome.error != 0) return deferred->Reject(MakeError(env, outcome).Value());
+    try {
       deferred->Resolve(value ? value(env) : env.Undefined());
+    } catch (const Napi::Error& error) {
+      deferred->Reject(error.Value());  // no memory for a large answer
     }
   });
 }
