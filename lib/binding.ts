@@ -129,6 +129,7 @@ export interface NativeStats {
   listedBlocks: number;
   doneBlocks: number;
   invalidBlocks: number;
+  safeBlocks: number;
   sweptBlocks: number;
   capturedBlocks: number;
   wantedBlocks: number;

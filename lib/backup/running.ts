@@ -157,8 +157,8 @@ export class RunningBackup {
       push: (work, priority) => session.pushWork(flatten(work), priority),
       queuedBytes: () => session.stats().queuedWorkBytes,
       pendingBlocks: () => {
-        const { listedBlocks, sweptBlocks, capturedBlocks, invalidBlocks } = session.stats();
-        return listedBlocks - sweptBlocks - capturedBlocks - invalidBlocks;
+        const { listedBlocks, safeBlocks } = session.stats();
+        return listedBlocks - safeBlocks;
       },
       nextPending: (offset, end) => session.nextPending(offset, end),
       clock,

@@ -103,6 +103,7 @@ Napi::Object StatsObject(Napi::Env env, const CopyStats& stats) {
   object.Set("listedBlocks", Num(env, stats.listed_blocks));
   object.Set("doneBlocks", Num(env, stats.done_blocks));
   object.Set("invalidBlocks", Num(env, stats.invalid_blocks));
+  object.Set("safeBlocks", Num(env, stats.safe_blocks));
   object.Set("sweptBlocks", Num(env, stats.swept_blocks));
   object.Set("capturedBlocks", Num(env, stats.captured_blocks));
   object.Set("wantedBlocks", Num(env, stats.wanted_blocks));

@@ -185,6 +185,7 @@ CopyStats CopySession::Impl::Stats() const {
   s.listed_blocks = c.listed;
   s.done_blocks = c.done;
   s.invalid_blocks = c.invalid;
+  s.safe_blocks = c.safe;
   s.swept_blocks = c.swept;
   s.captured_blocks = c.captured;
   s.wanted_blocks = c.wanted;

@@ -87,6 +87,7 @@ struct TierStats {
 // A consistent-enough picture: each field is exact, taken at about one time.
 struct CopyStats {
   uint64_t listed_blocks, done_blocks, invalid_blocks;
+  uint64_t safe_blocks;      // of the listed ones, not pending any more
   uint64_t swept_blocks;     // claimed by the sweep
   uint64_t captured_blocks;  // came as captures
   uint64_t wanted_blocks;    // wanted events taken

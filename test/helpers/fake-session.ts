@@ -231,6 +231,7 @@ export class FakeSession implements NativeSession {
       listedBlocks: Math.ceil(bytes / blockSize),
       doneBlocks: 0,
       invalidBlocks: 0,
+      safeBlocks: 0,
       sweptBlocks: 0,
       capturedBlocks: 0,
       wantedBlocks: 0,
