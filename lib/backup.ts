@@ -5,9 +5,9 @@
 import { randomUUID } from 'node:crypto';
 import type { BackupClone } from './backup/clone-options.js';
 import { checkSignal, Disk } from './backup/disk.js';
+import { freezeOrder } from './backup/freeze-order.js';
 import { BackupGroup } from './backup/group.js';
 import { GroupTarget } from './backup/group-target.js';
-import { freezeOrder } from './backup/freeze-order.js';
 import { alsoNotThawed, Hooks } from './backup/hooks.js';
 import { fixInstant } from './backup/instant.js';
 import { type BackupOptions, type CheckedOptions, checkOptions } from './backup/options.js';
@@ -231,6 +231,7 @@ async function unlessAborted(work: () => Promise<void>, signal: AbortSignal | un
   });
   signal.addEventListener('abort', stop, { once: true });
   try {
+    checkSignal(signal); // one that was aborted before tells nobody
     await Promise.race([work(), aborted]);
   } finally {
     signal.removeEventListener('abort', stop);

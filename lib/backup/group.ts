@@ -81,6 +81,7 @@ export class BackupGroup implements Backup<GroupManifest> {
     });
     for (const { backup } of this.#members) backup.begin();
     for (const [i, { backup }] of this.#members.entries()) disks[i]!.passNotices(backup);
+    if (signal?.aborted) this.#onSignal(); // it tells nobody any more
     return this;
   }
 

@@ -149,6 +149,7 @@ export class Hooks {
       },
     );
     called.catch(() => {}); // told below, or too late to matter
+    if (outer?.aborted) onAbort(); // it tells nobody any more
     try {
       await Promise.race([called, stopped.then(() => sleep(grace, undefined, { signal: end.signal }))]);
     } catch (error) {

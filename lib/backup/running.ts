@@ -116,6 +116,8 @@ export class RunningBackup {
   #ending: Promise<void> | undefined;
   /** The user gave it up while it was finishing. */
   #aborted: SnapbakError | undefined;
+  /** The session is asked to finish and has not answered. */
+  #finishing = false;
   /** What the driver or a tier reported while it was finishing. */
   #reported: SnapbakError | undefined;
 
@@ -173,7 +175,6 @@ export class RunningBackup {
       clock,
     });
     this.#thawed = begun.thawed.then((error) => this.#noteHook(error));
-    begun.signal?.addEventListener('abort', this.#onSignal, { once: true });
   }
 
   /** Tells that the point in time is fixed, and lets the sweep begin. */
@@ -201,6 +202,9 @@ export class RunningBackup {
     this.#throttle.start();
     this.#governor.start();
     this.#scheduler.start();
+    const { signal } = this.#begun;
+    signal?.addEventListener('abort', this.#onSignal, { once: true });
+    if (signal?.aborted) this.#onSignal(); // it tells nobody any more
   }
 
   get state(): BackupState {
@@ -337,17 +341,18 @@ export class RunningBackup {
   /** The user gives it up; once it is being committed, that is too late. */
   #give(error: SnapbakError): void {
     this.#aborted ??= error;
+    // a target of the application's own may never say that it has flushed
+    if (this.#finishing) void this.#begun.session.abort().catch(() => {});
     this.#ending ??= this.#breakOff('aborted', error);
   }
 
   /** Every listed block is in the target, or invalid: makes the backup durable, and good. */
   async #complete(): Promise<void> {
-    const { session, target } = this.#begun;
+    const { target } = this.#begun;
     this.#stopCopying('finishing');
     let manifest: Manifest;
     try {
-      await session.finish();
-      if (this.#aborted !== undefined) throw this.#aborted;
+      await this.#finishSession();
       manifest = await target.commit(draftOf(this.#facts(this.#monitor.end())));
     } catch (cause) {
       const error = this.#finishError(cause);
@@ -365,6 +370,19 @@ export class RunningBackup {
     const told = { id, state, seconds, stats, ...(clone === undefined ? {} : { clone }) } as const;
     this.#channel.push({ event: 'finished', ...told, invalidBlocks: this.#invalid.length });
     this.#resolve({ ...told, manifest, invalidBlocks });
+  }
+
+  /** Flushes the target and tells the driver. Until it has come back, the backup can be given up. */
+  async #finishSession(): Promise<void> {
+    this.#finishing = true;
+    try {
+      await this.#begun.session.finish();
+    } catch (error) {
+      throw this.#aborted ?? error;
+    } finally {
+      this.#finishing = false;
+    }
+    if (this.#aborted !== undefined) throw this.#aborted;
   }
 
   #stopCopying(state: BackupState): void {

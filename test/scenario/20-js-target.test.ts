@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { createReadStream } from 'node:fs';
 import { copyFile, open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import {
   type CustomTarget,
   memoryContainer,
@@ -164,6 +165,19 @@ describe('a target written in JavaScript', () => {
     release();
     await aborting;
     await finished;
+    await origin.close();
+  });
+
+  it('that never says that it has flushed can be left by abort()', async () => {
+    const never = new Promise<void>(() => {});
+    const target = { write: () => {}, flush: () => never, close: () => {} };
+    const origin = await openOrigin(served.origin);
+    const backup = await startBackup({ origin, target });
+    while (backup.state !== 'finishing') await turn();
+    const finished = assert.rejects(backup.finished, { code: 'ERR_SNAPBAK_ABORTED' });
+    await backup.abort();
+    await finished;
+    await qemuIo(served.uri, 'write -P 0x42 0 4M', 'read -P 0x42 0 4M');
     await origin.close();
   });
 

@@ -17,6 +17,7 @@ import {
   MiB,
   nativeError,
 } from '../helpers/fake-session.js';
+import { justBefore } from '../helpers/signals.js';
 
 const { errno } = constants;
 const BLOCK = 65_536;
@@ -205,6 +206,14 @@ describe('startBackup', () => {
     const starting = startBackup({ origin, target, container: fakeContainer(log), signal });
     await assert.rejects(starting, { code: 'ERR_SNAPBAK_ABORTED', message: /changed my mind/ });
     assert.ok(!log.some((call) => call.startsWith('session.start')));
+    closedAll(log);
+  });
+
+  it('does not write dirty pages when it is aborted just before', async () => {
+    const controller = new AbortController();
+    const { log, start } = setup({ signal: justBefore(controller, () => true) });
+    await assert.rejects(start(), { code: 'ERR_SNAPBAK_ABORTED', message: /just before/ });
+    assert.ok(!log.includes('origin.writeDirtyPages'));
     closedAll(log);
   });
 
@@ -641,6 +650,36 @@ describe('Backup', () => {
     const other = await setup({ signal }).start();
     controller.abort('by signal');
     await assert.rejects(other.finished, { code: 'ERR_SNAPBAK_ABORTED', message: /by signal/ });
+  });
+
+  it('aborts by a signal that fires just before anybody listens to it', async () => {
+    const controller = new AbortController();
+    const log: string[] = [];
+    const started = () => log.some((call) => call.startsWith('session.start'));
+    const signal = justBefore(controller, started);
+    const origin = fakeOrigin(new FakeSession(log));
+    const backup = await startBackup({ origin, target: new FakeTarget(log), blocks: 'all', signal });
+    await assert.rejects(backup.finished, { code: 'ERR_SNAPBAK_ABORTED', message: /just before/ });
+  });
+
+  it('aborts though its target never says that it has flushed', async () => {
+    const { log, session, start } = setup();
+    const backup = await start();
+    let cancel = () => {};
+    const flushing = new Promise<void>((_resolve, reject) => {
+      cancel = () => reject(nativeError(errno.ECANCELED, 'target'));
+    });
+    session.waiting.set('finish', flushing);
+    const abort = session.abort.bind(session);
+    session.abort = () => {
+      cancel(); // as the addon does with a target of the application's own
+      return abort();
+    };
+    session.notify({ kind: 'complete' });
+    await backup.abort('no patience');
+    assert.equal(backup.state, 'aborted');
+    await assert.rejects(backup.finished, { code: 'ERR_SNAPBAK_ABORTED', message: /no patience/ });
+    closedAll(log);
   });
 
   it('raises no unhandled rejection when nobody listens, and ends when it is disposed of', async () => {

@@ -22,6 +22,7 @@ import {
   nativeError,
 } from '../../helpers/fake-session.js';
 import { openFiles } from '../../helpers/processes.js';
+import { justBefore } from '../../helpers/signals.js';
 
 const { errno } = constants;
 
@@ -256,6 +257,13 @@ describe('a backup of several origins', () => {
     controller.abort('enough');
     await assert.rejects(backup.finished, { code: 'ERR_SNAPBAK_ABORTED' });
     for (const session of [a, b]) assert.ok(session.calls.includes('close'));
+  });
+
+  it('is aborted by a signal that fires just before it listens', async () => {
+    const { log, start } = setup();
+    const started = () => log.some((call) => call.startsWith('session.start '));
+    const backup = await start({ signal: justBefore(new AbortController(), started) });
+    await assert.rejects(backup.finished, { code: 'ERR_SNAPBAK_ABORTED', message: /just before/ });
   });
 
   it('finishes if it is aborted while the last of them is being committed', async () => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { type HookContext, Hooks, type HooksOptions, type ThawContext } from '../../../lib/backup/hooks.js';
 import { SnapbakError } from '../../../lib/errors.js';
+import { justBefore } from '../../helpers/signals.js';
 
 const INSTANT = { startedAt: new Date(0), armMs: 1.5, freezeMs: 2.5 };
 
@@ -126,6 +127,13 @@ describe('hooks', () => {
     await new Promise((resolve) => setImmediate(resolve));
     await hooks.thawed;
     assert.deepEqual(log, ['afterThaw', 'afterThaw']);
+  });
+
+  it('stop beforeFreeze when the backup was aborted just before, and still call afterThaw', async () => {
+    const signal = justBefore(new AbortController(), () => true);
+    const { log, hooks, start } = setup({ beforeFreeze: endless(true), signal });
+    await assert.rejects(hooks.around(start), { code: 'ERR_SNAPBAK_ABORTED', message: /just before/ });
+    assert.deepEqual(log, ['afterThaw']);
   });
 
   it('stop beforeFreeze when the backup is aborted, and still call afterThaw', async () => {
